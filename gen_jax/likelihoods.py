@@ -1,0 +1,315 @@
+"""p(pixel | parameters): what an image model's output means.
+
+A likelihood is a frozen dataclass, so it hashes and can be a static argument of `jax.jit`.
+Images are integer levels `0 … levels - 1`. A pixel has `sites(C)` sites, each described by
+`num_params(C)` parameters and drawn from `num_noise(C)` uniform numbers:
+
+* `Bernoulli` and `Categorical`: a site is a channel (R, then G, then B);
+* `DiscretizedLogisticMixture`: a site is a whole pixel, whose channels the mixture couples.
+
+Nothing here forces float32: results have the dtype of the parameters.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from gen_jax.typing import Array, Bool, Float, Integer
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """What every likelihood offers; `S`, `P`, `V` and `R` as in `gen_jax.typing`."""
+
+    @property
+    def levels(self) -> int:
+        """Number of levels of a channel."""
+        ...
+
+    def sites(self, channels: int) -> int:
+        """Sites of a pixel."""
+        ...
+
+    def num_params(self, channels: int) -> int:
+        """Parameters of a site."""
+        ...
+
+    def num_noise(self, channels: int) -> int:
+        """Uniform numbers that draw a site."""
+        ...
+
+    def log_prob(
+        self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
+    ) -> Float[Array, "*batch S"]:
+        """Log-probability of every site, in nats."""
+        ...
+
+    def draw(
+        self,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Integer[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Integer[Array, "*batch V"]:
+        """One site's levels as a function of uniform noise: `given` where `known`.
+
+        Temperature 1 draws from the model, 0 takes the most probable level.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Bernoulli:
+    """Binary channels; the parameter is the logit of level 1."""
+
+    @property
+    def levels(self) -> int:
+        return 2
+
+    def sites(self, channels: int) -> int:
+        return channels
+
+    def num_params(self, channels: int) -> int:
+        del channels
+        return 1
+
+    def num_noise(self, channels: int) -> int:
+        del channels
+        return 1
+
+    def log_prob(
+        self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
+    ) -> Float[Array, "*batch S"]:
+        logits = params[..., 0]
+        return jax.nn.log_sigmoid(jnp.where(pixels == 1, logits, -logits))
+
+    def draw(
+        self,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Integer[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Integer[Array, "*batch V"]:
+        # u < sigmoid(logit / T), as logit(u) * T < logit: temperature 0 needs no division.
+        drawn = temperature * _logit(noise) < params
+        return jnp.where(known, given, drawn.astype(given.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """`levels`-way softmax for each channel (van den Oord et al. 2016); parameters are logits."""
+
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels)
+
+    def sites(self, channels: int) -> int:
+        return channels
+
+    def num_params(self, channels: int) -> int:
+        del channels
+        return self.levels
+
+    def num_noise(self, channels: int) -> int:
+        del channels
+        return 1
+
+    def log_prob(
+        self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
+    ) -> Float[Array, "*batch S"]:
+        picked = jnp.take_along_axis(params, pixels[..., None].astype(jnp.int32), axis=-1)
+        return picked[..., 0] - jax.nn.logsumexp(params, axis=-1)
+
+    def draw(
+        self,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Integer[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Integer[Array, "*batch V"]:
+        drawn = _inverse_cdf(params, noise[..., 0], temperature)
+        return jnp.where(known, given, drawn[..., None].astype(given.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscretizedLogisticMixture:
+    """Mixture of discretized logistics, channels coupled linearly (Salimans et al. 2017, eq. 1–3).
+
+    Parameters of a pixel with C channels and K components, in this order: K mixture logits, then
+    for each component C means, C log-scales (at least −7) and C(C−1)/2 coefficients (through
+    tanh): mean_g += c0·r; mean_b += c1·r + c2·g. Levels sit at −1 … 1; the outermost bins are
+    open to ±∞. A temperature multiplies the scales and divides the mixture logits; at 0 each
+    channel in turn takes its most probable level given the channels before it.
+    """
+
+    levels: int = 256
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels)
+        if self.components < 1:
+            raise ValueError(f"components is {self.components}; it must be at least 1")
+
+    def sites(self, channels: int) -> int:
+        del channels
+        return 1
+
+    def num_params(self, channels: int) -> int:
+        return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+    def num_noise(self, channels: int) -> int:
+        return 2 * channels  # a component and a logistic for each channel
+
+    def log_prob(
+        self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
+    ) -> Float[Array, "*batch S"]:
+        log_weights, means, log_scales, coefficients = self._split(params[..., 0, :], pixels)
+        total = log_weights
+        for c in range(pixels.shape[-1]):
+            mean = self._mean(means, coefficients, pixels, c)
+            total = total + self._log_bin(pixels[..., c, None], mean, log_scales[..., c, :])
+        return jax.nn.logsumexp(total, axis=-1)[..., None]
+
+    def draw(
+        self,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Integer[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Integer[Array, "*batch V"]:
+        # The chain rule over channels, p(x_c | x_<c) = sum_k w_k(x_<c) p_k(x_c | x_<c), and not
+        # one component for the pixel: the joint distribution is the same, and a channel that is
+        # known then conditions the later ones exactly.
+        return jax.lax.cond(
+            temperature > 0,
+            lambda: self._draw_tempered(params, noise, temperature, given, known),
+            lambda: self._draw_mode(params, given, known),
+        )
+
+    def _draw_tempered(
+        self, params: Array, noise: Array, temperature: Array, given: Array, known: Array
+    ) -> Array:
+        channels = given.shape[-1]
+        log_weights, means, log_scales, coefficients = self._split(params, given)
+        log_weights = jax.nn.log_softmax(_temper(log_weights, temperature))
+        log_scales = log_scales + jnp.log(temperature)
+        levels = given
+        for c in range(channels):
+            mean = self._mean(means, coefficients, levels, c)
+            component = _inverse_cdf(log_weights, noise[..., 2 * c], jnp.ones_like(temperature))
+            component = component[..., None]
+            mean_k = jnp.take_along_axis(mean, component, axis=-1)[..., 0]
+            scale_k = jnp.exp(jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0])
+            x = mean_k + scale_k * _logit(noise[..., 2 * c + 1])
+            drawn = jnp.round((x + 1) * ((self.levels - 1) / 2))
+            drawn = jnp.clip(drawn, 0, self.levels - 1).astype(given.dtype)
+            levels = levels.at[..., c].set(jnp.where(known[..., c], given[..., c], drawn))
+            if c + 1 < channels:
+                log_weights = log_weights + self._log_bin(
+                    levels[..., c, None], mean, log_scales[..., c, :]
+                )
+        return levels
+
+    def _draw_mode(self, params: Array, given: Array, known: Array) -> Array:
+        log_weights, means, log_scales, coefficients = self._split(params, given)
+        every_level = jnp.arange(self.levels, dtype=given.dtype)
+        every_level = every_level.reshape((1,) * (params.ndim - 1) + (-1, 1))
+        levels = given
+        for c in range(given.shape[-1]):
+            mean = self._mean(means, coefficients, levels, c)[..., None, :]
+            log_prob = self._log_bin(every_level, mean, log_scales[..., c, None, :])
+            log_prob = jax.nn.logsumexp(log_weights[..., None, :] + log_prob, axis=-1)
+            mode = jnp.argmax(log_prob, axis=-1).astype(given.dtype)
+            levels = levels.at[..., c].set(jnp.where(known[..., c], given[..., c], mode))
+            log_weights = log_weights + self._log_bin(
+                levels[..., c, None], mean[..., 0, :], log_scales[..., c, :]
+            )
+        return levels
+
+    def _split(self, params: Array, pixels: Array) -> tuple[Array, Array, Array, Array]:
+        """Log-weights [..., K]; means and log-scales [..., C, K]; coefficients [..., C(C-1)/2, K]."""
+        channels, k = pixels.shape[-1], self.components
+        rest = params[..., k:].reshape(*params.shape[:-1], -1, k)
+        return (
+            jax.nn.log_softmax(params[..., :k]),
+            rest[..., :channels, :],
+            jnp.maximum(rest[..., channels : 2 * channels, :], -7.0),
+            jnp.tanh(rest[..., 2 * channels :, :]),
+        )
+
+    def _mean(self, means: Array, coefficients: Array, levels: Array, c: int) -> Array:
+        """The components' means of channel c, given the channels before it."""
+        mean = means[..., c, :]
+        first = c * (c - 1) // 2
+        for before in range(c):
+            x = self._real(levels[..., before, None], mean.dtype)
+            mean = mean + coefficients[..., first + before, :] * x
+        return mean
+
+    def _real(self, levels: Array, dtype: Any) -> Array:
+        return levels.astype(dtype) * (2 / (self.levels - 1)) - 1
+
+    def _log_bin(self, levels: Array, mean: Array, log_scale: Array) -> Array:
+        """log of the logistic's mass in the bin of `levels`, exact everywhere.
+
+        σ(a) − σ(b) = σ(a) σ(−b) (1 − e^{−(a−b)}), so no small difference is ever taken.
+        """
+        half = 1 / (self.levels - 1)
+        centred = self._real(levels, mean.dtype) - mean
+        inverse = jnp.exp(-log_scale)
+        above = jax.nn.log_sigmoid((centred + half) * inverse)  # mass below the upper edge
+        below = jax.nn.log_sigmoid((half - centred) * inverse)  # mass above the lower edge
+        middle = above + below + _log1mexp(math.log(2 * half) - log_scale)
+        at_bottom, at_top = levels == 0, levels == self.levels - 1
+        return jnp.where(at_bottom, above, jnp.where(at_top, below, middle))
+
+
+LIKELIHOODS: Mapping[str, type] = {
+    "Bernoulli": Bernoulli,
+    "Categorical": Categorical,
+    "DiscretizedLogisticMixture": DiscretizedLogisticMixture,
+}
+
+
+def _check_levels(levels: int) -> None:
+    if not 2 <= levels <= 65536:
+        raise ValueError(f"levels is {levels}; it must be between 2 and 65536")
+
+
+def _temper(logits: Array, temperature: Array) -> Array:
+    """Logits over T with a maximum of 0, so that a tiny T cannot overflow; T = 0 is read as 1."""
+    below_max = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return below_max / jnp.where(temperature > 0, temperature, 1)
+
+
+def _logit(u: Array) -> Array:
+    return jnp.log(u) - jnp.log1p(-u)
+
+
+def _log1mexp(log_x: Array) -> Array:
+    """log(1 − e^{−x}) from log x, for any x > 0: x may underflow or overflow."""
+    small = log_x < -6.0
+    x = jnp.exp(jnp.where(small, 0.0, log_x))
+    # log(1 − e^{−x}) = log x − x/2 + x²/24 − …; the next term is below 1e-12 here.
+    tiny = jnp.exp(jnp.where(small, log_x, 0.0))
+    return jnp.where(small, log_x - tiny / 2 + tiny * tiny / 24, jnp.log(-jnp.expm1(-x)))
+
+
+def _inverse_cdf(logits: Array, u: Array, temperature: Array) -> Array:
+    """The level at which the cumulative probability passes u; the mode at temperature 0."""
+    positive = temperature > 0
+    weights = jnp.exp(_temper(logits, temperature))
+    cumulative = jnp.cumsum(weights, axis=-1)
+    # Against u times the last sum: rounding can never push past a level of positive weight.
+    threshold = u[..., None] * cumulative[..., -1:]
+    drawn = jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
+    return jnp.where(positive, drawn, jnp.argmax(logits, axis=-1).astype(jnp.int32))

@@ -1,0 +1,43 @@
+"""Array aliases and the axis legend.
+
+B  images in a batch
+H  rows of an image
+W  columns of an image
+C  channels of a pixel
+S  sites of a pixel: what is drawn at once (1, or one for each channel)
+P  parameters of a site's distribution
+V  levels of a site (C // S)
+R  uniform random numbers that draw a site
+N  sites of an image in generation order (H * W * S)
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt
+
+Levels: TypeAlias = Integer[Array, "B H W C"]
+Labels: TypeAlias = Integer[Array, " B"]
+SiteParams: TypeAlias = Float[Array, "B H W S P"]
+Nats: TypeAlias = Float[Array, " B"]
+
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float64"]
+Key: TypeAlias = jax.Array
+Draw: TypeAlias = Callable[[int, Float[Array, "B P"]], Integer[Array, "B V"]]
+
+__all__ = [
+    "Array",
+    "Bool",
+    "Draw",
+    "Dtype",
+    "Float",
+    "Int",
+    "Integer",
+    "Key",
+    "Labels",
+    "Levels",
+    "Nats",
+    "SiteParams",
+    "UInt",
+]
