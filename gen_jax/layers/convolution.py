@@ -1,0 +1,219 @@
+"""Causal convolutions, each with its two views.
+
+Whole image: `__call__` on `[B, H, W, features]`. Next site: rows above come in once a row
+(`above`, over `[rows, W, B, features]`), then a pixel at a time, one channel group after the other
+(`group`, a plain matmul over a small window). Both views read the same parameters, and the
+tests hold them equal.
+
+**Channel groups** (van den Oord et al. 2016, §3.4). Feature maps fall into contiguous groups, one
+for each site of a pixel. At the centre tap, output group o reads input groups i < o (mask A) or
+i ≤ o (mask B); every other open tap is a strictly earlier pixel and is read whole. With one
+group, mask A closes the centre pixel.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.typing import Array, Dtype, Float
+
+
+def param_dtype(dtype: Dtype) -> Dtype:
+    """Parameters stay float32 under bfloat16 compute; float64 compute has float64 parameters."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def shift_down(x: Float[Array, "B H W F"]) -> Float[Array, "B H W F"]:
+    """Row r becomes row r + 1; the new row 0 is zero."""
+    return jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+
+
+def gate(x: Float[Array, "*batch F2"]) -> Float[Array, "*batch F"]:
+    """tanh(first half) · σ(second half) (van den Oord et al. 2016b, eq. 2)."""
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.tanh(a) * jax.nn.sigmoid(b)
+
+
+def _kernel_init(fan_in: int) -> nn.initializers.Initializer:
+    # The fan-in of the open taps: masked ones carry no variance. 0.88: truncation at 2 sigma.
+    return nn.initializers.truncated_normal(stddev=max(fan_in, 1) ** -0.5 / 0.8796)
+
+
+def _rows_matmul(
+    rows: Float[Array, "R W B I"], kernel: Float[Array, "R K I O"]
+) -> Float[Array, "W B O"]:
+    """One output row of a convolution with zero padding at the sides, as one matmul."""
+    num_rows, width = rows.shape[:2]
+    taps = kernel.shape[1]
+    padded = jnp.pad(rows, ((0, 0), (taps // 2, taps // 2), (0, 0), (0, 0)))
+    windows = [padded[r, k : k + width] for r in range(num_rows) for k in range(taps)]
+    return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+class RowsConv(nn.Module):
+    """Unmasked convolution over this row and `rows - 1` above, all columns in reach.
+
+    The vertical stack's convolution. It is not causal by itself: its output at row r must be
+    shifted down before any site of row r reads it.
+    """
+
+    in_features: int
+    features: int
+    rows: int
+    width: int
+    dtype: Dtype = "float32"
+
+    def setup(self) -> None:
+        shape = (self.rows, self.width, self.in_features, self.features)
+        init = _kernel_init(self.rows * self.width * self.in_features)
+        self.kernel = self.param("kernel", init, shape, param_dtype(self.dtype))
+        zeros = nn.initializers.zeros
+        self.bias = self.param("bias", zeros, (self.features,), param_dtype(self.dtype))
+
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
+        return _conv(x, self.kernel.astype(x.dtype)) + _broadcast_bias(self.bias, x)
+
+    def row(self, rows: Float[Array, "R W B I"]) -> Float[Array, "W B O"]:
+        """The output's row at the last of `rows`."""
+        return _rows_matmul(rows, self.kernel.astype(rows.dtype)) + _broadcast_bias(
+            self.bias, rows[0]
+        )
+
+
+class MaskedConv(nn.Module):
+    """Causal convolution: `above` rows above, `side` pixels to the left, and the centre by `mask`.
+
+    The rows above are read `side` pixels to both sides. `parts` (2 for a gate's two halves) are
+    laid out before the groups: `[parts, groups, features // groups]`.
+    """
+
+    in_features: int
+    features: int
+    mask: Literal["A", "B"]
+    groups: int = 1
+    above: int = 0
+    side: int = 0
+    parts: int = 1
+    dtype: Dtype = "float32"
+
+    def setup(self) -> None:
+        outputs = self.parts * self.features
+        fan_in = (self.above * (2 * self.side + 1) + self.side) * self.in_features
+        init = _kernel_init(fan_in + (self.in_features if self.mask == "B" else 0))
+        dtype = param_dtype(self.dtype)
+        self.kernel = self.param("kernel", init, (self.side + 1, self.in_features, outputs), dtype)
+        self.bias = self.param("bias", nn.initializers.zeros, (outputs,), dtype)
+        if self.above:
+            shape = (self.above, 2 * self.side + 1, self.in_features, outputs)
+            self.kernel_above = self.param("kernel_above", init, shape, dtype)
+
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
+        inputs = jnp.arange(self.in_features)[:, None] // (self.in_features // self.groups)
+        outputs = jnp.arange(self.features)[None, :] // (self.features // self.groups)
+        centre_mask = inputs < outputs if self.mask == "A" else inputs <= outputs
+        centre_mask = jnp.tile(centre_mask, (1, self.parts))
+        kernel = self.kernel.astype(x.dtype)
+        kernel = kernel.at[-1].multiply(centre_mask.astype(x.dtype))
+        bias = _broadcast_bias(self.bias, x)
+        if not self.above and not self.side:
+            return x @ kernel[0] + bias
+        kernel = kernel[None]
+        if self.above:
+            kernel = jnp.pad(kernel, ((0, 0), (0, self.side), (0, 0), (0, 0)))
+            kernel = jnp.concatenate([self.kernel_above.astype(x.dtype), kernel])
+        return _conv(x, kernel) + bias
+
+    def row_above(self, rows: Float[Array, "R W B I"]) -> Float[Array, "W B O"]:
+        """What the `above` rows above contribute to a row's outputs."""
+        return _rows_matmul(rows, self.kernel_above.astype(rows.dtype))
+
+    def group(
+        self,
+        group: int,
+        window: Float[Array, "B SI"] | None,
+        centre: list[Float[Array, "B G"]],
+        context: Float[Array, "B O"] | None = None,
+    ) -> Float[Array, "B PG"]:
+        """Output group `group` of one pixel.
+
+        `window` holds the `side` pixels to the left, flattened; `centre` the pixel's own input
+        groups so far, of which only those that the mask opens are read; `context` is added.
+        """
+        open_groups = group + (self.mask == "B")
+        inputs = [] if window is None else [window]
+        inputs = [*inputs, *centre[:open_groups]]
+        dtype = jnp.dtype(self.dtype)
+        total = self._pick(self.bias.astype(dtype)[None], group)
+        if inputs:
+            num_rows = self.side * self.in_features + open_groups * (
+                self.in_features // self.groups
+            )
+            kernel = self.kernel.reshape(-1, self.kernel.shape[-1])[:num_rows].astype(dtype)
+            total = jnp.concatenate(inputs, axis=-1) @ self._pick(kernel, group) + total
+        if context is not None:
+            total = total + self._pick(context, group)
+        return total
+
+    def _pick(self, x: Array, group: int) -> Array:
+        """The columns of output group `group`, in every part."""
+        split = x.reshape(*x.shape[:-1], self.parts, self.groups, -1)
+        return split[..., group, :].reshape(*x.shape[:-1], -1)
+
+
+class Head(nn.Module):
+    """ReLU and masked 1 × 1 convolutions down to the parameters of every site."""
+
+    in_features: int
+    hidden: tuple[int, ...]
+    features: int
+    groups: int
+    dtype: Dtype = "float32"
+
+    def setup(self) -> None:
+        widths = (self.in_features, *self.hidden, self.features)
+        self.convs = [
+            MaskedConv(i, o, "B", self.groups, dtype=self.dtype)
+            for i, o in zip(widths[:-1], widths[1:], strict=True)
+        ]
+
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
+        for conv in self.convs:
+            x = conv(jax.nn.relu(x))
+        return x
+
+    def pixel(self, inputs: list[Array]) -> Callable[[int], Float[Array, "B P"]]:
+        """The parameters of a pixel's next site, as soon as `inputs` has grown by its group."""
+        so_far: list[list[Array]] = [[] for _ in self.convs]
+
+        def group(s: int) -> Array:
+            x = inputs[s]
+            for conv, features in zip(self.convs, so_far, strict=True):
+                features.append(jax.nn.relu(x))
+                x = conv.group(s, None, features)
+            return x
+
+        return group
+
+
+def push(window: Float[Array, "B SI"], pixel: Float[Array, "B I"]) -> Float[Array, "B SI"]:
+    """A window of flattened pixels, moved one to the right."""
+    return jnp.concatenate([window, pixel], axis=-1)[:, pixel.shape[-1] :]
+
+
+def _broadcast_bias(bias: Array, like: Array) -> Array:
+    return bias.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def _conv(x: Array, kernel: Array) -> Array:
+    """Zero-padded so that output (r, c) ends at input row r; odd widths are centred at c.
+
+    A one-row kernel reads columns to the left and c itself.
+    """
+    rows, taps = kernel.shape[:2]
+    sides = (taps - 1, 0) if rows == 1 else (taps // 2, taps // 2)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), ((rows - 1, 0), sides), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
