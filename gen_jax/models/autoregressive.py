@@ -1,0 +1,168 @@
+"""The protocol that every autoregressive model keeps: one set of parameters, two views.
+
+    p(x) = prod_i p(x_i | x_<i),   i over the sites in generation order
+
+Whole image: `model.apply(variables, images, labels)` gives the parameters of every site at once.
+Next site: `init_carry`, `begin_block` and `step` give those of one more site, from a carry; one
+nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. The model knows
+nothing of noise, the sampler nothing of models.
+"""
+
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.layers.convolution import param_dtype
+from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
+from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
+
+Carry: TypeAlias = Any
+Context: TypeAlias = Any
+
+
+class AutoregressiveModel(nn.Module):
+    """Base of the autoregressive models; the module is its own configuration.
+
+    image_shape: (H, W, C).
+    likelihood: p(pixel | parameters); it decides the sites of a pixel.
+    num_classes: condition on a label in 0 … num_classes − 1; None for an unconditional model.
+    features: width of the hidden layers, rounded up to a multiple of the sites of a pixel.
+    num_layers: depth.
+    dropout: rate; active iff a `dropout` rng is passed.
+    dtype: type of the computation; parameters are float32, float64 with the last.
+    """
+
+    image_shape: tuple[int, int, int]
+    likelihood: Bernoulli | Categorical | DiscretizedLogisticMixture
+    num_classes: int | None = None
+    features: int = 64
+    num_layers: int = 7
+    dropout: float = 0.0
+    dtype: Dtype = "float32"
+
+    # The whole-image view.
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        """Parameters of every site, `[B, H, W, S, P]`, each a function of earlier sites only."""
+        raise NotImplementedError
+
+    # The next-site view.
+
+    def blocks(self) -> np.ndarray:
+        """Site ids in generation order, int `[blocks, steps, sites]`; −1 pads.
+
+        The id of site s at pixel (h, w) is (h · W + w) · S + s. Here a block is an image row.
+        """
+        height, width, _ = self.image_shape
+        return np.arange(height * width * self.sites).reshape(height, width, self.sites)
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+        """The carry before the first block: zeros in real units, class projections."""
+        raise NotImplementedError
+
+    def begin_block(
+        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "T S B V"]
+    ) -> tuple[Carry, Context]:
+        """Everything in a block that does not depend on its own draws.
+
+        `previous` holds the levels of the block just finished, `[steps, sites, B, V]` (of no
+        meaning for block 0). Every leaf of the context leads with `[steps]`.
+        """
+        raise NotImplementedError
+
+    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
+        """One step's sites: calls `draw(i, params [B, P]) -> levels [B, V]` once for each."""
+        raise NotImplementedError
+
+    # What the models share.
+
+    @property
+    def sites(self) -> int:
+        """Sites of a pixel, S."""
+        return self.likelihood.sites(self.image_shape[-1])
+
+    @property
+    def params_per_site(self) -> int:
+        """Parameters of a site, P."""
+        return self.likelihood.num_params(self.image_shape[-1])
+
+    @property
+    def real_dtype(self) -> Dtype:
+        """Type of likelihoods and noise: that of the parameters, so at least float32."""
+        return param_dtype(self.dtype)
+
+    @property
+    def width(self) -> int:
+        """`features`, rounded up to a multiple of the channel groups."""
+        return self.round_up(self.features)
+
+    def round_up(self, features: int) -> int:
+        """`features`, rounded up to a multiple of the channel groups."""
+        return -(-features // self.sites) * self.sites
+
+    def scale(self, levels: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Integer levels to real numbers in −1 … 1; nobody else scales."""
+        return levels.astype(self.dtype) * (2 / (self.likelihood.levels - 1)) - 1
+
+    def scale_row(
+        self, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
+    ) -> Float[Array, "W B C"]:
+        """The finished row in real numbers; zeros for the row above the image."""
+        width, _, batch, _ = previous.shape
+        row = jnp.swapaxes(self.scale(previous), 1, 2).reshape(width, batch, -1)
+        return jnp.where(block > 0, row, jnp.zeros_like(row))
+
+    def check(self, images: Levels, labels: Labels | None) -> None:
+        """ValueError unless images and labels have the shapes and types that the model takes."""
+        if images.ndim != 4 or images.shape[1:] != tuple(self.image_shape):
+            raise ValueError(
+                f"images have shape {images.shape}; {type(self).__name__} takes "
+                f"[B, {', '.join(map(str, self.image_shape))}]"
+            )
+        if not jnp.issubdtype(images.dtype, jnp.integer):
+            raise ValueError(
+                f"images have dtype {images.dtype}; integer levels "
+                f"0 … {self.likelihood.levels - 1} are needed"
+            )
+        _check_range(images, self.likelihood.levels, "images", "levels")
+        check_labels(self.num_classes, labels, images.shape[0])
+
+    def site_params(self, features: Float[Array, "B H W SP"]) -> SiteParams:
+        """The head's output as `[B, H, W, S, P]`, at least in float32."""
+        return self.site_vector(
+            features.reshape(*features.shape[:-1], self.sites, self.params_per_site)
+        )
+
+    def site_vector(self, params: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """The network's output in the likelihood's type."""
+        return params.astype(self.real_dtype)
+
+
+def check_labels(num_classes: int | None, labels: Labels | None, batch: int) -> None:
+    """ValueError unless labels are given exactly when the model has classes, one an image."""
+    if num_classes is None:
+        if labels is not None:
+            raise ValueError("labels were given to a model without classes (num_classes=None)")
+        return
+    if labels is None:
+        raise ValueError(f"the model has {num_classes} classes and needs labels, one an image")
+    if labels.shape != (batch,) or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels have shape {labels.shape} and dtype {labels.dtype}; "
+            f"integers of shape ({batch},) are needed"
+        )
+    _check_range(labels, num_classes, "labels", "classes")
+
+
+def _check_range(values: Any, count: int, name: str, kind: str) -> None:
+    """ValueError unless all are in 0 … count − 1. Traced values cannot be looked at."""
+    if isinstance(values, jax.core.Tracer) or values.size == 0:
+        return
+    low, high = int(np.min(values)), int(np.max(values))
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"{name} go from {low} to {high}; the model's {count} {kind} are 0 … {count - 1}"
+        )

@@ -1,0 +1,242 @@
+"""PixelCNN (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", §3.5).
+
+    p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
+
+One stack of masked convolutions: 7 × 7 with mask A, then residual blocks of ReLU 1 × 1, 3 × 3,
+1 × 1 with mask B. It has a **blind spot**: through any number of layers, a pixel to the right in
+the rows above is seen only within a cone (`receptive_field` says which). `GatedPixelCNN` has none.
+
+A departure on purpose: a class, where there is one, is projected into the first layer and into
+every 3 × 3 convolution, as in the conditional Gated PixelCNN.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.layers.convolution import Head, MaskedConv, param_dtype, push
+from gen_jax.models.autoregressive import AutoregressiveModel, Carry, Context
+from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
+
+
+class PixelCNN(AutoregressiveModel):
+    """PixelCNN. `features` is the paper's h: the stack carries 2h maps. Other fields:
+
+    kernel_size: of the residual blocks' convolutions, odd; first_kernel_size: of the first.
+    head_features: width of the head's two hidden layers; None for 2h.
+    """
+
+    kernel_size: int = 3
+    first_kernel_size: int = 7
+    head_features: int | None = None
+
+    def setup(self) -> None:
+        groups, width = self.sites, self.width
+        self.first = ClassConv(
+            self.image_shape[-1],
+            2 * width,
+            "A",
+            groups,
+            self.first_kernel_size // 2,
+            self.num_classes,
+            self.dtype,
+        )
+        self.residual_blocks = [
+            ResidualBlock(
+                width, self.kernel_size, groups, self.num_classes, self.dropout, self.dtype
+            )
+            for _ in range(self.num_layers)
+        ]
+        hidden = self.round_up(self.head_features or 2 * width)
+        self.head = Head(
+            in_features=2 * width,
+            hidden=(hidden, hidden),
+            features=groups * self.params_per_site,
+            groups=groups,
+            dtype=self.dtype,
+        )
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        self.check(images, labels)
+        x = self.first(self.scale(images), labels)
+        for block in self.residual_blocks:
+            x = block(x, labels)
+        return self.site_params(self.head(x))
+
+    # The carry of every convolution is the rows above in its input, the pixels to the left, and
+    # the class projection. The image's own rows come from `previous`; those of the hidden
+    # layers are written as the steps draw them.
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+        width = self.image_shape[1]
+        convs = [self.first, *(block.conv for block in self.residual_blocks)]
+        return [conv.init_carry(width, batch, labels) for conv in convs]
+
+    def begin_block(
+        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
+    ) -> tuple[Carry, Context]:
+        rows, window, classes = carry[0]
+        rows = jnp.concatenate([rows[1:], self.scale_row(block, previous)[None]])
+        first = self.first.begin_row((rows, window, classes))
+        # The image's rows were pushed above: only hidden layers make room for a row to come.
+        first = ((rows, *first[0][1:]), first[1])
+        hidden = [
+            layer.conv.begin_row(layer_carry)
+            for layer, layer_carry in zip(self.residual_blocks, carry[1:], strict=True)
+        ]
+        carries, contexts = zip(first, *hidden, strict=True)
+        return list(carries), (jnp.arange(previous.shape[0]), contexts)
+
+    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
+        column, contexts = context
+        levels: list[Array] = []
+        first: list[Array] = []
+        inputs, advance, finish = first, [], []
+        for block, block_carry, block_context in zip(
+            self.residual_blocks, carry[1:], contexts[1:], strict=True
+        ):
+            group, outputs, done = block.pixel(block_carry, block_context, column, inputs)
+            inputs = outputs
+            advance.append(group)
+            finish.append(done)
+        head = self.head.pixel(inputs)
+        rows, window, classes = carry[0]
+        for s in range(self.sites):
+            first.append(self.first.conv.group(s, window, levels, contexts[0]))
+            for group in advance:
+                group(s)
+            levels.append(self.scale(draw(s, self.site_vector(head(s)))))
+        window = push(window, jnp.concatenate(levels, axis=-1))
+        return [(rows, window, classes), *(done() for done in finish)]
+
+    def receptive_field(self) -> np.ndarray:
+        """bool [H, W, H, W]: `field[r, c]` marks the pixels that pixel (r, c) depends on.
+
+        Earlier pixels that it leaves out are the blind spot. (The pixel's own earlier channel
+        groups are read too, wherever `field` is about whole pixels.)
+        """
+        height, width, _ = self.image_shape
+        row, column = np.arange(height), np.arange(width)
+        up = row[:, None, None, None] - row[None, None, :, None]
+        left = column[None, :, None, None] - column[None, None, None, :]
+        first, other = self.first_kernel_size // 2, self.kernel_size // 2
+        # A path of the stack: one hop of the first layer (not to itself), then one hop a layer.
+        # u rows up are crossed by hops that climb, each of which moves `side` columns at most;
+        # hops inside a row only go left.
+        field = np.zeros((height, width, height, width), bool)
+        reach: dict[tuple[int, int], bool] = {}
+
+        def hops(above: int, include_self: bool) -> list[tuple[int, int]]:
+            moves = [(u, d) for u in range(1, above + 1) for d in range(-above, above + 1)]
+            moves += [(0, d) for d in range(1, above + 1)]
+            return moves + ([(0, 0)] if include_self else [])
+
+        for move in hops(first, include_self=False):
+            reach[move] = True
+        for _ in range(self.num_layers):
+            for u, d in list(reach):
+                for du, dd in hops(other, include_self=True):
+                    if u + du < height and abs(d + dd) < width:
+                        reach[u + du, d + dd] = True
+        for u, d in reach:
+            field |= (up == u) & (left == d)
+        return field
+
+
+class ResidualBlock(nn.Module):
+    """ReLU 1 × 1 (2h → h), ReLU 3 × 3 (h → h), ReLU 1 × 1 (h → 2h), added to the input."""
+
+    features: int
+    kernel_size: int
+    groups: int
+    num_classes: int | None
+    dropout: float
+    dtype: Dtype
+
+    def setup(self) -> None:
+        h, groups, dtype = self.features, self.groups, self.dtype
+        self.down = MaskedConv(2 * h, h, "B", groups, dtype=dtype)
+        self.conv = ClassConv(h, h, "B", groups, self.kernel_size // 2, self.num_classes, dtype)
+        self.up = MaskedConv(h, 2 * h, "B", groups, dtype=dtype)
+        self.drop = nn.Dropout(self.dropout)
+
+    def __call__(self, x: Float[Array, "B H W I"], labels: Labels | None) -> Array:
+        hidden = jax.nn.relu(self.down(jax.nn.relu(x)))
+        hidden = jax.nn.relu(self.conv(hidden, labels))
+        hidden = self.drop(hidden, deterministic=not self.has_rng("dropout"))
+        return x + self.up(hidden)
+
+    def pixel(
+        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
+    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
+        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
+        rows, window, classes = carry
+        rectified: list[Array] = []
+        narrow: list[Array] = []
+        convolved: list[Array] = []
+        outputs: list[Array] = []
+
+        def group(s: int) -> None:
+            rectified.append(jax.nn.relu(inputs[s]))
+            narrow.append(jax.nn.relu(self.down.group(s, None, rectified)))
+            convolved.append(
+                jax.nn.relu(self.conv.conv.group(s, window, narrow, context))
+            )
+            outputs.append(inputs[s] + self.up.group(s, None, convolved))
+
+        def finish() -> Carry:
+            pixel = jnp.concatenate(narrow, axis=-1)
+            return rows.at[-1, column].set(pixel), push(window, pixel), classes
+
+        return group, outputs, finish
+
+
+class ClassConv(nn.Module):
+    """A masked k × k convolution plus the projection of the class; `reach` is k // 2."""
+
+    in_features: int
+    features: int
+    mask: str
+    groups: int
+    reach: int
+    num_classes: int | None
+    dtype: Dtype
+
+    def setup(self) -> None:
+        self.conv = MaskedConv(
+            self.in_features,
+            self.features,
+            "A" if self.mask == "A" else "B",
+            self.groups,
+            above=self.reach,
+            side=self.reach,
+            dtype=self.dtype,
+        )
+        if self.num_classes is not None:
+            self.classes = nn.Embed(
+                self.num_classes,
+                self.features,
+                dtype=self.dtype,
+                param_dtype=param_dtype(self.dtype),
+            )
+
+    def __call__(self, x: Float[Array, "B H W I"], labels: Labels | None) -> Array:
+        out = self.conv(x)
+        return out if self.num_classes is None else out + self.classes(labels)[:, None, None, :]
+
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
+        rows = jnp.zeros((self.reach, width, batch, self.in_features), self.dtype)
+        window = jnp.zeros((batch, self.reach * self.in_features), self.dtype)
+        return rows, window, None if self.num_classes is None else self.classes(labels)
+
+    def begin_row(self, carry: Carry) -> tuple[Carry, Float[Array, "W B O"]]:
+        """The rows above and the class, for every column; then room for a new row."""
+        rows, window, classes = carry
+        context = self.conv.row_above(rows)
+        if classes is not None:
+            context = context + classes[None]
+        rows = jnp.concatenate([rows[1:], jnp.zeros_like(rows[:1])])
+        return (rows, jnp.zeros_like(window), classes), context
