@@ -1,0 +1,368 @@
+"""Draw images from an autoregressive model, or complete images of which a part is known.
+
+Three methods draw the same images from the same key:
+
+* `scan`: one nested scan over the model's blocks and steps, about the cost of one whole-image pass;
+* `naive`: one whole-image pass for every site; the oracle of the tests;
+* `fixed_point`: Jacobi iteration of the whole-image pass with an early exit (Song et al. 2021,
+  "Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving"); it needs no
+  carry, so it serves any causal model, and ends after N + 1 passes at the latest for N sites.
+
+**Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
+`num_noise` for each site, whatever the batch, the method and the number of devices. In float64 the
+images are equal; in float32 a site may differ where its noise lies within rounding of a boundary.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from gen_jax.models.autoregressive import AutoregressiveModel, check_labels
+from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Labels, Levels, UInt
+
+Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
+
+
+class Generation(NamedTuple):
+    """images: levels `[B, H, W, C]`; passes: whole-image passes used (a scan counts as one)."""
+
+    images: UInt[Array, "B H W C"]
+    passes: Int[Array, ""]
+
+
+def sample(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    num_images: int,
+    *,
+    labels: Labels | None = None,
+    temperature: float = 1.0,
+    method: Method = "scan",
+    first: int = 0,
+    mesh: Mesh | None = None,
+) -> UInt[Array, "B H W C"]:
+    """Integer levels `[num_images, H, W, C]`: images `first …` of all those that `key` defines.
+
+    With a mesh the batch is split over its devices, and `num_images` must divide evenly.
+    ValueError for labels that the model does not take, a negative temperature, an unknown method.
+    """
+    if num_images < 1:
+        raise ValueError(f"num_images is {num_images}; it must be at least 1")
+    given = np.zeros((num_images, *model.image_shape), np.int32)
+    check_labels(model.num_classes, labels, num_images)
+    known = np.zeros(given.shape, bool)
+    return run(
+        model, variables, key, given, known, labels, temperature, method, first, mesh
+    ).images
+
+
+def complete(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    images: Levels | np.ndarray,
+    known: Bool[Array, "..."] | np.ndarray,
+    *,
+    labels: Labels | None = None,
+    temperature: float = 1.0,
+    method: Method = "scan",
+    first: int = 0,
+    mesh: Mesh | None = None,
+) -> UInt[Array, "B H W C"]:
+    """`images` where `known` (bool, broadcasts to images), drawn site by site elsewhere.
+
+    Every site is drawn given all sites before it in generation order, known or drawn; a known
+    site has no influence on those before it. Errors as in `sample`, and for levels out of range.
+    """
+    model.check(images, labels)
+    if known.dtype != bool:
+        raise ValueError(f"known has dtype {known.dtype}; it must be bool")
+    try:
+        known = np.broadcast_to(known, images.shape)
+    except ValueError:
+        raise ValueError(
+            f"known has shape {known.shape}, which does not broadcast to {images.shape}"
+        ) from None
+    return run(
+        model, variables, key, images, known, labels, temperature, method, first, mesh
+    ).images
+
+
+def sample_in_chunks(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    num_images: int,
+    chunk_size: int,
+    *,
+    labels: Labels | np.ndarray | None = None,
+    temperature: float = 1.0,
+    method: Method = "scan",
+    mesh: Mesh | None = None,
+) -> Iterator[np.ndarray]:
+    """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once."""
+    check_labels(model.num_classes, labels, num_images)
+    for first in range(0, num_images, chunk_size):
+        indices = np.minimum(np.arange(first, first + chunk_size), num_images - 1)
+        images = sample(
+            model,
+            variables,
+            key,
+            chunk_size,
+            labels=None if labels is None else np.asarray(labels)[indices],
+            temperature=temperature,
+            method=method,
+            first=first,
+            mesh=mesh,
+        )
+        yield np.asarray(images)[: num_images - first]
+
+
+def canvases(
+    model: AutoregressiveModel,
+    images: Levels | np.ndarray,
+    num_frames: int,
+    known: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How `images` came to be: levels `[frames, B, H, W, C]` and which of them stood by then.
+
+    A drawn site never changes, so the canvas after n sites is the image's first n sites in
+    generation order, and what was `known`. Sites to come are 0. Frames are evenly spaced from
+    the empty canvas to the whole image.
+    """
+    images = np.asarray(images)
+    rank = np.empty(images[0].size // values_per_site(model), np.int64)
+    order = _order(model)
+    rank[order] = np.arange(order.size)
+    rank = np.repeat(rank, values_per_site(model)).reshape(images.shape[1:])
+    counts = np.round(np.linspace(0, order.size, num_frames)).astype(int)
+    drawn = rank[None, None] < counts[:, None, None, None, None]
+    drawn = np.broadcast_to(drawn, (num_frames, *images.shape))
+    if known is not None:
+        drawn = drawn | np.broadcast_to(known, images.shape)[None]
+    return np.where(drawn, images[None], 0).astype(images.dtype), drawn
+
+
+def run(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    given: Levels | np.ndarray,
+    known: Bool[Array, "B H W C"] | np.ndarray,
+    labels: Labels | np.ndarray | None,
+    temperature: float,
+    method: Method,
+    first: int = 0,
+    mesh: Mesh | None = None,
+) -> Generation:
+    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature is {temperature}; it must be 0 or more")
+    if method not in get_args(Method):
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
+    if mesh is not None and given.shape[0] % mesh.size:
+        raise ValueError(f"{given.shape[0]} images do not divide over {mesh.size} devices")
+    ids = np.arange(first, first + given.shape[0], dtype=np.int32)
+    dtype = np.dtype(model.real_dtype)
+    return _compiled(
+        model, variables, key, ids, given, known, labels, dtype.type(temperature), method, mesh
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "method", "mesh"))
+def _compiled(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    ids: Array,
+    given: Array,
+    known: Array,
+    labels: Array | None,
+    temperature: Array,
+    method: Method,
+    mesh: Mesh | None,
+) -> Generation:
+    def local(variables: Any, key: Key, temperature: Array, *batch: Any) -> Generation:
+        result = generate(model, variables, key, *batch, temperature=temperature, method=method)
+        return Generation(result.images, result.passes[None])
+
+    arguments = (variables, key, temperature, ids, given, known, labels)
+    if mesh is not None:
+        # Images are independent, so each device runs its own loop: nothing is communicated.
+        batch = PartitionSpec(mesh.axis_names)
+        whole = PartitionSpec()
+        in_specs = (whole, whole, whole, batch, batch, batch, batch)
+        local = jax.shard_map(
+            local, mesh=mesh, in_specs=in_specs, out_specs=batch, check_vma=False
+        )
+    images, passes = local(*arguments)
+    return Generation(images, jnp.max(passes))
+
+
+def generate(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    ids: Integer[Array, " B"],
+    given: Levels,
+    known: Bool[Array, "B H W C"],
+    labels: Labels | None = None,
+    *,
+    temperature: Float[Array, ""],
+    method: Method = "scan",
+) -> Generation:
+    """The pure function behind `sample` and `complete`, for use inside any transformation.
+
+    `ids` are the images' numbers in the key's stream; `given` stands where `known`.
+    """
+    batch = given.shape[0]
+    per_site = (batch, -1, values_per_site(model))
+    noise = site_noise(model, key, ids)
+    given_sites = given.astype(jnp.int32).reshape(per_site)
+    known_sites = known.reshape(per_site)
+    levels, passes = _METHODS[method](
+        model, variables, noise, given_sites, known_sites, labels, temperature
+    )
+    dtype = jnp.uint8 if model.likelihood.levels <= 256 else jnp.uint16
+    return Generation(levels.reshape(given.shape).astype(dtype), passes)
+
+
+def site_noise(
+    model: AutoregressiveModel, key: Key, ids: Integer[Array, " B"]
+) -> Float[Array, "B N R"]:
+    """Uniform numbers in (0, 1) for every site, by site id: image n's come from fold_in(key, n)."""
+    height, width, channels = model.image_shape
+    shape = (height * width * model.sites, model.likelihood.num_noise(channels))
+    dtype = model.real_dtype
+    eps = float(jnp.finfo(dtype).eps)
+
+    def image(n: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, n), shape, dtype, eps, 1 - eps)
+
+    return jax.vmap(image)(ids)
+
+
+def values_per_site(model: AutoregressiveModel) -> int:
+    """Levels of a site, V."""
+    return model.image_shape[-1] // model.sites
+
+
+def _scan(
+    model: AutoregressiveModel,
+    variables: Any,
+    noise: Float[Array, "B N R"],
+    given: Int[Array, "B N V"],
+    known: Bool[Array, "B N V"],
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    blocks = model.blocks()
+    batch, _, values = given.shape
+
+    def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
+        return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
+
+    def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
+        context, noise, given, known = inputs
+        drawn: list[Array] = []
+
+        def draw(i: int, params: Array) -> Array:
+            drawn.append(
+                model.likelihood.draw(params, noise[i], temperature, given[i], known[i])
+            )
+            return drawn[-1]
+
+        carry = model.apply(variables, carry, context, draw, method="step")
+        return carry, jnp.stack(drawn)
+
+    def block(carry: Any, inputs: Any) -> tuple[Any, Array]:
+        model_carry, previous = carry
+        index, *sites = inputs
+        model_carry, context = model.apply(
+            variables, model_carry, index, previous, method="begin_block"
+        )
+        model_carry, levels = jax.lax.scan(step, model_carry, (context, *sites))
+        return (model_carry, levels), levels
+
+    carry = model.apply(variables, batch, labels, method="init_carry")
+    previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
+    inputs = (jnp.arange(len(blocks)), in_order(noise), in_order(given), in_order(known))
+    _, levels = jax.lax.scan(block, (carry, previous), inputs)
+    position = np.empty(given.shape[1], np.int64)
+    position[_order(model)] = np.flatnonzero(blocks.reshape(-1) >= 0)
+    levels = levels.reshape(-1, batch, values)[position]
+    return jnp.swapaxes(levels, 0, 1), jnp.ones((), jnp.int32)
+
+
+def _naive(
+    model: AutoregressiveModel,
+    variables: Any,
+    noise: Float[Array, "B N R"],
+    given: Int[Array, "B N V"],
+    known: Bool[Array, "B N V"],
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+    num_sites: int | None = None,
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    def draw_site(levels: Array, site: Array) -> tuple[Array, None]:
+        params = _whole_image_params(model, variables, levels, labels)
+        at = [jax.lax.dynamic_index_in_dim(x, site, 1, False) for x in (params, noise, given, known)]
+        drawn = model.likelihood.draw(at[0], at[1], temperature, at[2], at[3])
+        return jax.lax.dynamic_update_index_in_dim(levels, drawn, site, 1), None
+
+    order = _order(model)[:num_sites]
+    blank = jnp.where(known, given, 0)
+    levels, _ = jax.lax.scan(draw_site, blank, order)
+    return levels, jnp.asarray(len(order), jnp.int32)
+
+
+def _fixed_point(
+    model: AutoregressiveModel,
+    variables: Any,
+    noise: Float[Array, "B N R"],
+    given: Int[Array, "B N V"],
+    known: Bool[Array, "B N V"],
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    # After n passes the first n sites in generation order are final, so the N-th pass finds
+    # the image and the next one, at the latest, sees that nothing changed.
+    limit = given.shape[1] + 1
+
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        _, changed, passes = state
+        return changed & (passes < limit)
+
+    def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        levels, _, passes = state
+        params = _whole_image_params(model, variables, levels, labels)
+        drawn = model.likelihood.draw(params, noise, temperature, given, known)
+        return drawn, jnp.any(drawn != levels), passes + 1
+
+    start = (jnp.where(known, given, 0), jnp.ones((), bool), jnp.zeros((), jnp.int32))
+    levels, _, passes = jax.lax.while_loop(unfinished, sweep, start)
+    return levels, passes
+
+
+_METHODS = {"scan": _scan, "naive": _naive, "fixed_point": _fixed_point}
+
+
+def _whole_image_params(
+    model: AutoregressiveModel, variables: Any, levels: Int[Array, "B N V"], labels: Labels | None
+) -> Float[Array, "B N P"]:
+    images = levels.reshape(levels.shape[0], *model.image_shape)
+    params = model.apply(variables, images, labels)
+    return params.reshape(*levels.shape[:2], -1)
+
+
+def _order(model: AutoregressiveModel) -> np.ndarray:
+    """Site ids in generation order, int [N]."""
+    ids = model.blocks().reshape(-1)
+    return ids[ids >= 0]
+
