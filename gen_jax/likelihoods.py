@@ -208,7 +208,9 @@ class DiscretizedLogisticMixture:
             component = _inverse_cdf(log_weights, noise[..., 2 * c], jnp.ones_like(temperature))
             component = component[..., None]
             mean_k = jnp.take_along_axis(mean, component, axis=-1)[..., 0]
-            scale_k = jnp.exp(jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0])
+            scale_k = jnp.exp(
+                jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0]
+            )
             x = mean_k + scale_k * _logit(noise[..., 2 * c + 1])
             drawn = jnp.round((x + 1) * ((self.levels - 1) / 2))
             drawn = jnp.clip(drawn, 0, self.levels - 1).astype(given.dtype)
@@ -236,7 +238,7 @@ class DiscretizedLogisticMixture:
         return levels
 
     def _split(self, params: Array, pixels: Array) -> tuple[Array, Array, Array, Array]:
-        """Log-weights [..., K]; means and log-scales [..., C, K]; coefficients [..., C(C-1)/2, K]."""
+        """Log-weights [..., K], means and log-scales [..., C, K], coefficients [..., pairs, K]."""
         channels, k = pixels.shape[-1], self.components
         rest = params[..., k:].reshape(*params.shape[:-1], -1, k)
         return (

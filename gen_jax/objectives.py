@@ -35,8 +35,8 @@ def log_likelihood_map(
     rngs: dict[str, Key] | None = None,
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
-    params = model.apply(variables, images, labels, rngs=rngs)
-    return model.likelihood.log_prob(params, images)
+    params: Any = model.apply(variables, images, labels, rngs=rngs)
+    return model.likelihood.log_prob(params, jnp.asarray(images))
 
 
 def log_posterior(

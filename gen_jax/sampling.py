@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from gen_jax.models.autoregressive import AutoregressiveModel, check_labels
-from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Labels, Levels, UInt
+from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Known, Labels, Levels, UInt
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
 
@@ -57,17 +57,15 @@ def sample(
     given = np.zeros((num_images, *model.image_shape), np.int32)
     check_labels(model.num_classes, labels, num_images)
     known = np.zeros(given.shape, bool)
-    return run(
-        model, variables, key, given, known, labels, temperature, method, first, mesh
-    ).images
+    return run(model, variables, key, given, known, labels, temperature, method, first, mesh).images
 
 
 def complete(
     model: AutoregressiveModel,
     variables: Any,
     key: Key,
-    images: Levels | np.ndarray,
-    known: Bool[Array, "..."] | np.ndarray,
+    images: Levels,
+    known: Known,
     *,
     labels: Labels | None = None,
     temperature: float = 1.0,
@@ -101,7 +99,7 @@ def sample_in_chunks(
     num_images: int,
     chunk_size: int,
     *,
-    labels: Labels | np.ndarray | None = None,
+    labels: Labels | None = None,
     temperature: float = 1.0,
     method: Method = "scan",
     mesh: Mesh | None = None,
@@ -126,7 +124,7 @@ def sample_in_chunks(
 
 def canvases(
     model: AutoregressiveModel,
-    images: Levels | np.ndarray,
+    images: Levels,
     num_frames: int,
     known: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -153,9 +151,9 @@ def run(
     model: AutoregressiveModel,
     variables: Any,
     key: Key,
-    given: Levels | np.ndarray,
-    known: Bool[Array, "B H W C"] | np.ndarray,
-    labels: Labels | np.ndarray | None,
+    given: Levels,
+    known: Known,
+    labels: Labels | None,
     temperature: float,
     method: Method,
     first: int = 0,
@@ -198,9 +196,7 @@ def _compiled(
         batch = PartitionSpec(mesh.axis_names)
         whole = PartitionSpec()
         in_specs = (whole, whole, whole, batch, batch, batch, batch)
-        local = jax.shard_map(
-            local, mesh=mesh, in_specs=in_specs, out_specs=batch, check_vma=False
-        )
+        local = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=batch, check_vma=False)
     images, passes = local(*arguments)
     return Generation(images, jnp.max(passes))
 
@@ -211,7 +207,7 @@ def generate(
     key: Key,
     ids: Integer[Array, " B"],
     given: Levels,
-    known: Bool[Array, "B H W C"],
+    known: Known,
     labels: Labels | None = None,
     *,
     temperature: Float[Array, ""],
@@ -253,7 +249,7 @@ def values_per_site(model: AutoregressiveModel) -> int:
     return model.image_shape[-1] // model.sites
 
 
-def _scan(
+def scan_sites(
     model: AutoregressiveModel,
     variables: Any,
     noise: Float[Array, "B N R"],
@@ -273,9 +269,7 @@ def _scan(
         drawn: list[Array] = []
 
         def draw(i: int, params: Array) -> Array:
-            drawn.append(
-                model.likelihood.draw(params, noise[i], temperature, given[i], known[i])
-            )
+            drawn.append(model.likelihood.draw(params, noise[i], temperature, given[i], known[i]))
             return drawn[-1]
 
         carry = model.apply(variables, carry, context, draw, method="step")
@@ -300,7 +294,7 @@ def _scan(
     return jnp.swapaxes(levels, 0, 1), jnp.ones((), jnp.int32)
 
 
-def _naive(
+def naive_sites(
     model: AutoregressiveModel,
     variables: Any,
     noise: Float[Array, "B N R"],
@@ -312,17 +306,19 @@ def _naive(
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     def draw_site(levels: Array, site: Array) -> tuple[Array, None]:
         params = _whole_image_params(model, variables, levels, labels)
-        at = [jax.lax.dynamic_index_in_dim(x, site, 1, False) for x in (params, noise, given, known)]
+        at = [
+            jax.lax.dynamic_index_in_dim(x, site, 1, False) for x in (params, noise, given, known)
+        ]
         drawn = model.likelihood.draw(at[0], at[1], temperature, at[2], at[3])
         return jax.lax.dynamic_update_index_in_dim(levels, drawn, site, 1), None
 
     order = _order(model)[:num_sites]
     blank = jnp.where(known, given, 0)
-    levels, _ = jax.lax.scan(draw_site, blank, order)
+    levels, _ = jax.lax.scan(draw_site, blank, jnp.asarray(order))
     return levels, jnp.asarray(len(order), jnp.int32)
 
 
-def _fixed_point(
+def fixed_point_sites(
     model: AutoregressiveModel,
     variables: Any,
     noise: Float[Array, "B N R"],
@@ -350,14 +346,14 @@ def _fixed_point(
     return levels, passes
 
 
-_METHODS = {"scan": _scan, "naive": _naive, "fixed_point": _fixed_point}
+_METHODS = {"scan": scan_sites, "naive": naive_sites, "fixed_point": fixed_point_sites}
 
 
 def _whole_image_params(
     model: AutoregressiveModel, variables: Any, levels: Int[Array, "B N V"], labels: Labels | None
 ) -> Float[Array, "B N P"]:
     images = levels.reshape(levels.shape[0], *model.image_shape)
-    params = model.apply(variables, images, labels)
+    params: Any = model.apply(variables, images, labels)
     return params.reshape(*levels.shape[:2], -1)
 
 
@@ -365,4 +361,3 @@ def _order(model: AutoregressiveModel) -> np.ndarray:
     """Site ids in generation order, int [N]."""
     ids = model.blocks().reshape(-1)
     return ids[ids >= 0]
-

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt
 
-Levels: TypeAlias = Integer[Array, "B H W C"]
-Labels: TypeAlias = Integer[Array, " B"]
+# What a user hands in may be a NumPy array too.
+Levels: TypeAlias = Integer[Array | np.ndarray, "B H W C"]
+Labels: TypeAlias = Integer[Array | np.ndarray, " B"]
+Known: TypeAlias = Bool[Array | np.ndarray, "..."]
 SiteParams: TypeAlias = Float[Array, "B H W S P"]
 Nats: TypeAlias = Float[Array, " B"]
 
@@ -35,6 +38,7 @@ __all__ = [
     "Int",
     "Integer",
     "Key",
+    "Known",
     "Labels",
     "Levels",
     "Nats",

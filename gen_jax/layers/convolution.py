@@ -11,6 +11,7 @@ i ≤ o (mask B); every other open tap is a strictly earlier pixel and is read w
 group, mask A closes the centre pixel.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Literal
 
@@ -176,7 +177,7 @@ class Head(nn.Module):
         widths = (self.in_features, *self.hidden, self.features)
         self.convs = [
             MaskedConv(i, o, "B", self.groups, dtype=self.dtype)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            for i, o in itertools.pairwise(widths)
         ]
 
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:

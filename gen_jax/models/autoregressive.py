@@ -8,12 +8,12 @@ nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. 
 nothing of noise, the sampler nothing of models.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
@@ -26,22 +26,36 @@ Context: TypeAlias = Any
 class AutoregressiveModel(nn.Module):
     """Base of the autoregressive models; the module is its own configuration.
 
-    image_shape: (H, W, C).
-    likelihood: p(pixel | parameters); it decides the sites of a pixel.
-    num_classes: condition on a label in 0 … num_classes − 1; None for an unconditional model.
-    features: width of the hidden layers, rounded up to a multiple of the sites of a pixel.
-    num_layers: depth.
-    dropout: rate; active iff a `dropout` rng is passed.
-    dtype: type of the computation; parameters are float32, float64 with the last.
+    ValueError at construction if a field is out of range.
     """
 
     image_shape: tuple[int, int, int]
+    """Height, width, channels."""
     likelihood: Bernoulli | Categorical | DiscretizedLogisticMixture
+    """p(pixel | parameters); it decides the sites of a pixel."""
     num_classes: int | None = None
+    """Condition on a label in 0 … num_classes − 1; None for an unconditional model."""
     features: int = 64
+    """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
     num_layers: int = 7
+    """Depth."""
     dropout: float = 0.0
+    """Rate; active iff a `dropout` rng is passed."""
     dtype: Dtype = "float32"
+    """Type of the computation; parameters are float32, float64 with the last."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(f"image_shape is {self.image_shape}; (height, width, channels) needed")
+        if self.num_classes is not None:
+            at_least("num_classes", self.num_classes, 1)
+        at_least("features", self.features, 1)
+        at_least("num_layers", self.num_layers, 1)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        if self.dtype not in get_args(Dtype):
+            raise ValueError(f"dtype is {self.dtype!r}; known: {', '.join(get_args(Dtype))}")
 
     # The whole-image view.
 
@@ -141,6 +155,18 @@ class AutoregressiveModel(nn.Module):
         return params.astype(self.real_dtype)
 
 
+def at_least(name: str, value: int, minimum: int) -> None:
+    """ValueError if a field is too small."""
+    if value < minimum:
+        raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+
+
+def check_kernel_size(name: str, size: int) -> None:
+    """ValueError unless a kernel's size is odd and at least 3."""
+    if size < 3 or size % 2 == 0:
+        raise ValueError(f"{name} is {size}; it must be odd and at least 3")
+
+
 def check_labels(num_classes: int | None, labels: Labels | None, batch: int) -> None:
     """ValueError unless labels are given exactly when the model has classes, one an image."""
     if num_classes is None:
@@ -159,7 +185,7 @@ def check_labels(num_classes: int | None, labels: Labels | None, batch: int) -> 
 
 def _check_range(values: Any, count: int, name: str, kind: str) -> None:
     """ValueError unless all are in 0 … count − 1. Traced values cannot be looked at."""
-    if isinstance(values, jax.core.Tracer) or values.size == 0:
+    if isinstance(values, Tracer) or values.size == 0:
         return
     low, high = int(np.min(values)), int(np.max(values))
     if low < 0 or high >= count:

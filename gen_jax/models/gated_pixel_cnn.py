@@ -26,20 +26,32 @@ from gen_jax.layers.convolution import (
     push,
     shift_down,
 )
-from gen_jax.models.autoregressive import AutoregressiveModel, Carry, Context
+from gen_jax.models.autoregressive import (
+    AutoregressiveModel,
+    Carry,
+    Context,
+    at_least,
+    check_kernel_size,
+)
 from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
 
 
 class GatedPixelCNN(AutoregressiveModel):
-    """Gated PixelCNN. Fields beside the common ones:
-
-    kernel_size: n of the layers' n × n convolutions, odd; first_kernel_size: of the first layer.
-    head_features: width of the head's hidden layer; None for `features`.
-    """
+    """Gated PixelCNN: gated convolutions in a vertical and a horizontal stack, no blind spot."""
 
     kernel_size: int = 3
+    """n of the layers' n × n convolutions, odd."""
     first_kernel_size: int = 7
+    """n of the first layer, odd."""
     head_features: int | None = None
+    """Width of the head's hidden layer; None for `features`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kernel_size("kernel_size", self.kernel_size)
+        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        if self.head_features is not None:
+            at_least("head_features", self.head_features, 1)
 
     def setup(self) -> None:
         channels = self.image_shape[-1]
@@ -66,7 +78,7 @@ class GatedPixelCNN(AutoregressiveModel):
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         self.check(images, labels)
-        vertical = horizontal = self.scale(images)
+        vertical = horizontal = self.scale(jnp.asarray(images))
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal, labels)
         return self.site_params(self.head(horizontal))

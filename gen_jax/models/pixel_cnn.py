@@ -1,4 +1,4 @@
-"""PixelCNN (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", §3.5).
+"""PixelCNN (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks").
 
     p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
 
@@ -18,20 +18,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.layers.convolution import Head, MaskedConv, param_dtype, push
-from gen_jax.models.autoregressive import AutoregressiveModel, Carry, Context
+from gen_jax.models.autoregressive import (
+    AutoregressiveModel,
+    Carry,
+    Context,
+    at_least,
+    check_kernel_size,
+)
 from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
 
 
 class PixelCNN(AutoregressiveModel):
-    """PixelCNN. `features` is the paper's h: the stack carries 2h maps. Other fields:
-
-    kernel_size: of the residual blocks' convolutions, odd; first_kernel_size: of the first.
-    head_features: width of the head's two hidden layers; None for 2h.
-    """
+    """PixelCNN: one stack of masked convolutions. `features` is h: the stack carries 2h maps."""
 
     kernel_size: int = 3
+    """Of the residual blocks' convolutions, odd."""
     first_kernel_size: int = 7
+    """Of the first convolution, odd."""
     head_features: int | None = None
+    """Width of the head's two hidden layers; None for 2h."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kernel_size("kernel_size", self.kernel_size)
+        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        if self.head_features is not None:
+            at_least("head_features", self.head_features, 1)
 
     def setup(self) -> None:
         groups, width = self.sites, self.width
@@ -61,7 +73,7 @@ class PixelCNN(AutoregressiveModel):
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         self.check(images, labels)
-        x = self.first(self.scale(images), labels)
+        x = self.first(self.scale(jnp.asarray(images)), labels)
         for block in self.residual_blocks:
             x = block(x, labels)
         return self.site_params(self.head(x))
@@ -119,31 +131,30 @@ class PixelCNN(AutoregressiveModel):
         groups are read too, wherever `field` is about whole pixels.)
         """
         height, width, _ = self.image_shape
-        row, column = np.arange(height), np.arange(width)
-        up = row[:, None, None, None] - row[None, None, :, None]
-        left = column[None, :, None, None] - column[None, None, None, :]
-        first, other = self.first_kernel_size // 2, self.kernel_size // 2
-        # A path of the stack: one hop of the first layer (not to itself), then one hop a layer.
-        # u rows up are crossed by hops that climb, each of which moves `side` columns at most;
-        # hops inside a row only go left.
-        field = np.zeros((height, width, height, width), bool)
-        reach: dict[tuple[int, int], bool] = {}
-
-        def hops(above: int, include_self: bool) -> list[tuple[int, int]]:
-            moves = [(u, d) for u in range(1, above + 1) for d in range(-above, above + 1)]
-            moves += [(0, d) for d in range(1, above + 1)]
-            return moves + ([(0, 0)] if include_self else [])
-
-        for move in hops(first, include_self=False):
-            reach[move] = True
+        first = _hops(self.first_kernel_size // 2)
+        other = [*_hops(self.kernel_size // 2), (0, 0)]
+        # (rows up, columns left) that a path through the stack can lead: one hop of the first
+        # layer, which leaves the pixel, then a hop or none in each block.
+        reach = set(first)
         for _ in range(self.num_layers):
-            for u, d in list(reach):
-                for du, dd in hops(other, include_self=True):
-                    if u + du < height and abs(d + dd) < width:
-                        reach[u + du, d + dd] = True
-        for u, d in reach:
-            field |= (up == u) & (left == d)
+            reach |= {
+                (up + hop_up, left + hop_left)
+                for up, left in reach
+                for hop_up, hop_left in other
+                if up + hop_up < height and abs(left + hop_left) < width
+            }
+        field = np.zeros((height, width, height, width), bool)
+        for r, c in np.ndindex(height, width):
+            for up, left in reach:
+                if r - up >= 0 and 0 <= c - left < width:
+                    field[r, c, r - up, c - left] = True
         return field
+
+
+def _hops(reach: int) -> list[tuple[int, int]]:
+    """(rows up, columns left) of a masked kernel's open taps, the centre apart."""
+    above = [(up, left) for up in range(1, reach + 1) for left in range(-reach, reach + 1)]
+    return above + [(0, left) for left in range(1, reach + 1)]
 
 
 class ResidualBlock(nn.Module):
@@ -182,9 +193,7 @@ class ResidualBlock(nn.Module):
         def group(s: int) -> None:
             rectified.append(jax.nn.relu(inputs[s]))
             narrow.append(jax.nn.relu(self.down.group(s, None, rectified)))
-            convolved.append(
-                jax.nn.relu(self.conv.conv.group(s, window, narrow, context))
-            )
+            convolved.append(jax.nn.relu(self.conv.conv.group(s, window, narrow, context)))
             outputs.append(inputs[s] + self.up.group(s, None, convolved))
 
         def finish() -> Carry:

@@ -1,0 +1,145 @@
+"""Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_BORDER = (90, 110, 140)
+_TO_COME = (214, 222, 235)  # sites not drawn yet: a colour that no grey image has
+PathLike = str | os.PathLike[str]
+
+
+def to_rgb(images: np.ndarray, levels: int) -> np.ndarray:
+    """Levels `[..., C]` (C is 1 or 3) as 8-bit RGB `[..., 3]`: 0 is black, `levels - 1` white.
+
+    Raises ValueError for another number of channels.
+    """
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"images have {images.shape[-1]} channels; 1 or 3 can be drawn")
+    rgb = np.round(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    return np.broadcast_to(rgb, (*rgb.shape[:-1], 3))
+
+
+def tile(rgb: np.ndarray, columns: int | None = None, zoom: int | None = None) -> np.ndarray:
+    """Images `[N, H, W, 3]` side by side in one `[h, w, 3]`, about square, with thin borders."""
+    count, height, width, _ = rgb.shape
+    columns = min(columns or int(np.ceil(np.sqrt(count))), count)
+    rows = -(-count // columns)
+    zoom = zoom or max(1, 720 // (columns * (width + 1)))
+    shape = (rows * (height + 1) + 1, columns * (width + 1) + 1, 3)
+    sheet = np.full(shape, _BORDER, np.uint8)
+    for i, image in enumerate(rgb):
+        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        sheet[top : top + height, left : left + width] = image
+    return sheet.repeat(zoom, axis=0).repeat(zoom, axis=1)
+
+
+def save_grid(images: np.ndarray, levels: int, path: PathLike, columns: int | None = None) -> Path:
+    """A PNG of images `[N, H, W, C]`."""
+    return _save(tile(to_rgb(images, levels), columns), path)
+
+
+def save_completions(
+    originals: np.ndarray,
+    known: np.ndarray,
+    completions: Sequence[np.ndarray],
+    levels: int,
+    path: PathLike,
+) -> Path:
+    """A PNG with one row an image: the original, what was known of it, and each completion."""
+    whole = np.broadcast_to(known, originals.shape).all(axis=-1, keepdims=True)
+    shown = np.where(whole, to_rgb(originals, levels), np.array(_TO_COME, np.uint8))
+    columns = [to_rgb(originals, levels), shown, *(to_rgb(c, levels) for c in completions)]
+    rows = np.stack(columns, axis=1).reshape(-1, *originals.shape[1:3], 3)
+    return _save(tile(rows, columns=len(columns)), path)
+
+
+def save_animation(
+    canvases: np.ndarray,
+    drawn: np.ndarray,
+    levels: int,
+    path: PathLike,
+    seconds: float = 6.0,
+) -> Path:
+    """A GIF of canvases `[frames, N, H, W, C]`; sites that `drawn` lacks have their own colour.
+
+    It rests on the last frame for two seconds and starts again.
+    """
+    shown = np.where(
+        drawn.all(axis=-1, keepdims=True), to_rgb(canvases, levels), np.array(_TO_COME, np.uint8)
+    )
+    frames = [Image.fromarray(tile(frame)) for frame in shown]
+    step = max(20, int(1000 * seconds / len(frames)))
+    durations = [step] * (len(frames) - 1) + [2000]
+    path = Path(path)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )
+    return path
+
+
+def save_site_map(
+    images: np.ndarray, nats: np.ndarray, levels: int, path: PathLike, count: int = 12
+) -> Path:
+    """A PNG of images over their maps of −log p(x_i | x_<i) in bits: where they surprise."""
+    count = min(count, len(images))
+    bits = -np.asarray(nats)[:count].sum(axis=-1) / np.log(2)
+    figure, axes = plt.subplots(
+        2, count, figsize=(1.1 * count + 1, 2.6), squeeze=False, layout="constrained"
+    )
+    for i in range(count):
+        axes[0, i].imshow(to_rgb(images[i], levels))
+        shown = axes[1, i].imshow(bits[i], cmap="magma", vmin=0, vmax=np.quantile(bits, 0.995))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    figure.colorbar(shown, ax=axes[1].tolist(), label="bits a pixel", shrink=0.9)
+    return _save_figure(figure, path)
+
+
+def save_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: PathLike,
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    log_log: bool = False,
+    markers: bool = False,
+) -> Path:
+    """A PNG of named curves, each (x values, y values)."""
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, (x, y) in curves.items():
+        axis.plot(x, y, label=name, marker="o" if markers else None, linewidth=1.5)
+    if log_log:
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+    elif all(len(y) for _, y in curves.values()):
+        # The first steps fall from far above: show the rest.
+        values = np.concatenate([np.asarray(y, float) for _, y in curves.values()])
+        low, high = values.min(), np.quantile(values, 0.97)
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-9)
+    axis.set(xlabel=x_label, ylabel=y_label, title=title)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _save_figure(figure, path)
+
+
+def _save(rgb: np.ndarray, path: PathLike) -> Path:
+    path = Path(path)
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+def _save_figure(figure: Figure, path: PathLike) -> Path:
+    path = Path(path)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path

@@ -1,0 +1,188 @@
+"""Where arrays live: one mesh with one axis, data; the batch is split over it, the rest copied.
+
+Everything that knows of devices is here and runs once, at the edge: the steps themselves are
+pure functions that `jax.jit` spreads over the mesh.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gen_jax.training.state import (
+    Batch,
+    OptimizerConfig,
+    TrainState,
+    Tree,
+    init_state,
+    make_optimizer,
+    make_schedule,
+)
+from gen_jax.training.step import Evaluation, Objective, eval_step, summarize, train_step
+from gen_jax.typing import Array, Key
+
+StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Array]]]
+
+
+def initialize_distributed() -> None:
+    """Joins the processes of a cluster job (SLURM, Kubernetes, Open MPI, TPU pods); call first.
+
+    Raises ValueError where no cluster is found.
+    """
+    try:
+        jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"no cluster to join: jax.distributed.initialize says: {reason}"
+        ) from error
+
+
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of `devices` (None: all of them, of all processes) along one axis, data."""
+    devices = jax.devices() if devices is None else list(devices)
+    # jax.make_mesh defaults to Explicit axes, which would put shardings into every type.
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: Batch, mesh: Mesh) -> dict[str, Array]:
+    """The batch with its rows split over the mesh; each process gives its own rows.
+
+    Raises ValueError if the rows cannot be split evenly.
+    """
+    rows = len(next(iter(batch.values()))) * jax.process_count()
+    check_batch_size(rows, mesh)
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+        for name, value in batch.items()
+    }
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
+    """Raises ValueError unless every device gets as many rows of every micro-batch."""
+    parts = mesh.size * accumulate
+    if batch_size < 1 or batch_size % parts:
+        micro = f" x {accumulate} micro-batches" if accumulate > 1 else ""
+        raise ValueError(
+            f"a batch of {batch_size} cannot be split over {mesh.size} devices{micro}; "
+            f"accepted: multiples of {parts}"
+        )
+
+
+def create_state(
+    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, key: Key, mesh: Mesh
+) -> TrainState:
+    """A new state, copied to every device."""
+    return _creator(model, optimizer, num_steps, mesh)(key)
+
+
+def abstract_state(
+    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+) -> TrainState:
+    """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
+    return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=8)
+def _creator(
+    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+) -> Callable[[Key], TrainState]:
+    create = functools.partial(init_state, model, make_optimizer(optimizer, num_steps))
+    return jax.jit(create, out_shardings=replicated(mesh))
+
+
+@functools.lru_cache(maxsize=8)
+def compile_train_step(
+    mesh: Mesh,
+    *,
+    model: nn.Module,
+    objective: Objective,
+    optimizer: OptimizerConfig,
+    num_steps: int,
+    accumulate: int = 1,
+) -> StepFunction:
+    """`train_step` on the mesh, compiled at its first call; its metrics have learning_rate too.
+
+    The state given to it is donated: its arrays are gone afterwards. Equal arguments give the
+    same function, and so share its compilation.
+    """
+    schedule = make_schedule(optimizer, num_steps)
+    transformation = make_optimizer(optimizer, num_steps)
+
+    def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, dict[str, Array]]:
+        learning_rate = schedule(state.step)
+        state, metrics = train_step(
+            state,
+            batch,
+            key,
+            model=model,
+            objective=objective,
+            optimizer=transformation,
+            ema_decay=optimizer.ema_decay,
+            accumulate=accumulate,
+        )
+        return state, {**metrics, "learning_rate": jnp.asarray(learning_rate)}
+
+    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+_eval_step = jax.jit(eval_step, static_argnames=("model", "objective"))
+
+
+def evaluate(
+    model: nn.Module,
+    params: Tree,
+    batches: Iterable[Batch],
+    key: Key,
+    objective: Objective,
+    mesh: Mesh | None = None,
+) -> Evaluation:
+    """The mean objective over every example of `batches`, once each, padding masked.
+
+    Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
+    Raises ValueError if there are no examples.
+    """
+    mesh = make_mesh() if mesh is None else mesh
+    params = jax.device_put(params, replicated(mesh))
+    values, previous, image_shape = [], None, ()
+    for i, batch in enumerate(batches):
+        image_shape = batch["images"].shape[1:]
+        batch = put_batch(batch, mesh)
+        nats, terms = _eval_step(
+            params, batch, jax.random.fold_in(key, i), model=model, objective=objective
+        )
+        # Read a batch only once the next is on its way.
+        if previous is not None:
+            values.append(_rows(previous))
+        previous = {**terms, "nats": nats, "mask": batch["mask"]}
+    if previous is None:
+        raise ValueError("there is nothing to evaluate: no batches")
+    values.append(_rows(previous))
+    columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
+    return summarize(columns.pop("nats"), columns, image_shape)
+
+
+def to_host(tree: Tree) -> Any:
+    """The arrays as NumPy arrays, whole on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
+
+
+def _rows(columns: dict[str, Array]) -> dict[str, np.ndarray]:
+    """The columns on the host, without the padding."""
+    host = to_host(columns)
+    mask = host.pop("mask").astype(bool)
+    return {name: values[mask] for name, values in host.items()}

@@ -1,0 +1,190 @@
+"""What training carries from step to step, and how one gradient changes it."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from gen_jax.typing import Array, Bool, Float, Key
+
+Tree: TypeAlias = Any
+Batch: TypeAlias = Mapping[str, Any]
+Optimizer: TypeAlias = optax.GradientTransformation
+
+
+class NonFiniteError(RuntimeError):
+    """Something that must be finite is not: a loss, a gradient, or a state to be saved."""
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a step needs and returns; a pytree, the same on every device."""
+
+    step: Any
+    """Updates made so far, int32."""
+    params: Tree
+    """The parameters that the gradient is taken at."""
+    ema: Tree
+    """Their exponential moving average: what is evaluated, sampled from and loaded."""
+    opt_state: Tree
+    """The optimiser's own state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW under a learning-rate schedule, with clipping, and an EMA of the parameters."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant", "inverse_sqrt"] = "cosine"
+    """Shape after the warm-up; inverse_sqrt decays as sqrt(warmup_steps / step)."""
+    warmup_steps: int = 100
+    """Steps of linear growth from 0 to the peak."""
+    final_fraction: float = 0.01
+    """Where the cosine ends, as a fraction of the peak."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on arrays of two or more axes (not on biases or scales)."""
+    b1: float = 0.9
+    """Decay of the gradient's first moment."""
+    b2: float = 0.999
+    """Decay of the gradient's second moment."""
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
+    ema_decay: float = 0.999
+    """Decay of the EMA of the parameters; 0 keeps the parameters themselves."""
+
+
+@contextlib.contextmanager
+def _standard_promotion() -> Iterator[None]:
+    """optax mixes int32 counts, float32 moments and Python floats: Adam, the schedules and
+    the EMA all raise under strict dtype promotion. This is the one place that lifts it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """The learning rate as a function of the step.
+
+    Raises ValueError if a field of `config` is out of range.
+    """
+    _check(config, num_steps)
+    peak, warmup = config.learning_rate, config.warmup_steps
+    after: optax.Schedule
+    if config.schedule == "cosine":
+        decay_steps = max(num_steps - warmup, 1)
+        after = optax.cosine_decay_schedule(peak, decay_steps, alpha=config.final_fraction)
+    elif config.schedule == "constant":
+        after = optax.constant_schedule(peak)
+    else:
+        after = functools.partial(_inverse_sqrt, peak, max(warmup, 1))
+    joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    # Counting from 1: a schedule that starts at 0 would make the first update empty.
+    schedule = (lambda count: joined(count + 1)) if warmup else after
+
+    def learning_rate(count):
+        with _standard_promotion():
+            return jnp.asarray(schedule(count), jnp.float32)
+
+    return learning_rate
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> Optimizer:
+    """Global-norm clipping, then AdamW under the schedule.
+
+    The tree of its state is the same for every config, so a run may go on with another one.
+    Raises ValueError if a field of `config` is out of range.
+    """
+    clip = config.clip_norm
+    return optax.chain(
+        optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+        optax.adamw(
+            make_schedule(config, num_steps),
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        ),
+    )
+
+
+def init_params(model: Any, key: Key) -> Tree:
+    """New parameters of `model`, which has an `image_shape` and maybe `num_classes`."""
+    images = jnp.zeros((1, *model.image_shape), jnp.uint8)
+    labels = (jnp.zeros((1,), jnp.int32),) if takes_labels(model) else ()
+    return model.init(key, images, *labels)["params"]
+
+
+def init_state(model: nn.Module, optimizer: Optimizer, key: Key) -> TrainState:
+    """A state at step 0; the EMA starts at the parameters."""
+    params = init_params(model, key)
+    with _standard_promotion():
+        opt_state = optimizer.init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), opt_state)
+
+
+def apply_gradients(
+    state: TrainState, grads: Tree, optimizer: Optimizer, ema_decay: float
+) -> tuple[TrainState, Float[Array, ""]]:
+    """The next state, and the global norm of `grads` before clipping.
+
+    The EMA after t updates decays by min(ema_decay, (1 + t) / (10 + t)): over the first steps
+    it follows the parameters closely, so that the initialisation is soon forgotten, and later
+    its window is the one asked for.
+    """
+    step = state.step + 1
+    t = step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1 + t) / (10 + t))
+    with _standard_promotion():
+        norm = optax.tree.norm(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - decay)
+    # float64 parameters must stay float64, float32 ones float32.
+    params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, state.params)
+    ema = jax.tree.map(lambda new, old: new.astype(old.dtype), ema, state.ema)
+    return TrainState(step, params, ema, opt_state), norm
+
+
+@jax.jit
+def all_finite(tree: Tree) -> Bool[Array, ""]:
+    """Whether no floating-point leaf of `tree` holds an infinity or NaN."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+
+
+def takes_labels(model: nn.Module) -> bool:
+    """Whether `model` is conditional on classes."""
+    return getattr(model, "num_classes", None) is not None
+
+
+def _inverse_sqrt(peak: float, offset: int, count: Any) -> Any:
+    return peak * jnp.sqrt(offset / (offset + jnp.asarray(count, jnp.float32)))
+
+
+def _check(config: OptimizerConfig, num_steps: int) -> None:
+    for accepted, name, bounds in (
+        (config.learning_rate > 0, "learning_rate", "greater than 0"),
+        (config.warmup_steps >= 0, "warmup_steps", "0 or more"),
+        (0 <= config.final_fraction <= 1, "final_fraction", "between 0 and 1"),
+        (config.weight_decay >= 0, "weight_decay", "0 or more"),
+        (0 <= config.b1 < 1, "b1", "in [0, 1)"),
+        (0 <= config.b2 < 1, "b2", "in [0, 1)"),
+        (config.clip_norm is None or config.clip_norm > 0, "clip_norm", "greater than 0, or None"),
+        (0 <= config.ema_decay < 1, "ema_decay", "in [0, 1)"),
+        (
+            config.schedule in ("cosine", "constant", "inverse_sqrt"),
+            "schedule",
+            "cosine, constant or inverse_sqrt",
+        ),
+    ):
+        if not accepted:
+            raise ValueError(f"{name} is {getattr(config, name)!r}; accepted: {bounds}")
+    if num_steps < 1:
+        raise ValueError(f"steps is {num_steps}; accepted: 1 or more")
