@@ -121,13 +121,10 @@ class AutoregressiveModel(nn.Module):
         """Integer levels to real numbers in −1 … 1; nobody else scales."""
         return levels.astype(self.dtype) * (2 / (self.likelihood.levels - 1)) - 1
 
-    def scale_row(
-        self, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
-    ) -> Float[Array, "W B C"]:
-        """The finished row in real numbers; zeros for the row above the image."""
+    def scale_row(self, previous: Integer[Array, "W S B V"]) -> Float[Array, "W B C"]:
+        """A finished row of the image in real numbers."""
         width, _, batch, _ = previous.shape
-        row = jnp.swapaxes(self.scale(previous), 1, 2).reshape(width, batch, -1)
-        return jnp.where(block > 0, row, jnp.zeros_like(row))
+        return jnp.swapaxes(self.scale(previous), 1, 2).reshape(width, batch, -1)
 
     def check(self, images: Levels, labels: Labels | None) -> None:
         """ValueError unless images and labels have the shapes and types that the model takes."""

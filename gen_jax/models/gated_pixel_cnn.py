@@ -89,13 +89,8 @@ class GatedPixelCNN(AutoregressiveModel):
     def begin_block(
         self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
     ) -> tuple[Carry, Context]:
-        vertical = self.scale_row(block, previous)
-        carries, contexts = [], []
-        for layer, layer_carry in zip(self.layers, carry, strict=True):
-            layer_carry, vertical, context = layer.begin_row(layer_carry, block, vertical)
-            carries.append(layer_carry)
-            contexts.append(context)
-        return carries, contexts
+        # Nothing is above row 0: its context is exact zeros, and the vertical stack stays empty.
+        return nn.cond(block > 0, _begin_row, _begin_first_row, self, carry, previous)
 
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         levels: list[Array] = []
@@ -113,6 +108,26 @@ class GatedPixelCNN(AutoregressiveModel):
         return [done() for done in finish]
 
 
+def _begin_row(
+    model: GatedPixelCNN, carry: Carry, previous: Integer[Array, "W S B V"]
+) -> tuple[Carry, Context]:
+    vertical = model.scale_row(previous)
+    carries, contexts = [], []
+    for layer, layer_carry in zip(model.layers, carry, strict=True):
+        layer_carry, vertical, context = layer.begin_row(layer_carry, vertical)
+        carries.append(layer_carry)
+        contexts.append(context)
+    return carries, contexts
+
+
+def _begin_first_row(
+    model: GatedPixelCNN, carry: Carry, previous: Integer[Array, "W S B V"]
+) -> tuple[Carry, Context]:
+    columns, _, batch, _ = previous.shape
+    maps = jnp.zeros((columns, batch, 2 * model.width), model.dtype)
+    return carry, [maps for _ in model.layers]
+
+
 class GatedLayer(nn.Module):
     """One layer of both stacks (van den Oord et al. 2016b, figure 2)."""
 
@@ -128,12 +143,15 @@ class GatedLayer(nn.Module):
     def setup(self) -> None:
         n, p = self.kernel_size, self.features
         self.vertical = RowsConv(self.in_features, 2 * p, n // 2 + 1, n, self.dtype)
-        self.vertical_to_horizontal = nn.Dense(
-            2 * p, dtype=self.dtype, param_dtype=param_dtype(self.dtype)
-        )
-        mask = "A" if self.first else "B"
         self.horizontal = MaskedConv(
-            self.in_features, p, mask, self.groups, side=n // 2, parts=2, dtype=self.dtype
+            self.in_features,
+            p,
+            "A" if self.first else "B",
+            self.groups,
+            side=n // 2,
+            parts=2,
+            beside=2 * p,
+            dtype=self.dtype,
         )
         self.out = MaskedConv(p, p, "B", self.groups, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
@@ -149,7 +167,7 @@ class GatedLayer(nn.Module):
     ) -> tuple[Float[Array, "B H W F"], Float[Array, "B H W F"]]:
         deterministic = not self.has_rng("dropout")
         maps = self.vertical(v)
-        gates = self.horizontal(h) + self.vertical_to_horizontal(shift_down(maps))
+        gates = self.horizontal(h, shift_down(maps))
         if self.num_classes is not None:
             class_v, class_h = jnp.split(self.classes(labels)[:, None, None, :], 2, axis=-1)
             maps, gates = maps + class_v, gates + class_h
@@ -162,26 +180,21 @@ class GatedLayer(nn.Module):
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
         rows = jnp.zeros((self.kernel_size // 2, width, batch, self.in_features), self.dtype)
         window = jnp.zeros((batch, self.kernel_size // 2 * self.in_features), self.dtype)
-        classes = None if self.num_classes is None else self.classes(labels)
+        classes = None if labels is None else jnp.split(self.classes(labels), 2, axis=-1)
         return rows, window, classes
 
     def begin_row(
-        self, carry: Carry, block: Integer[Array, ""], v: Float[Array, "W B I"]
+        self, carry: Carry, v: Float[Array, "W B I"]
     ) -> tuple[Carry, Float[Array, "W B F"], Float[Array, "W B F2"]]:
-        """From the vertical stack's input at the row above: its output there, and the context."""
+        """From the vertical stack's input at the row above: its output there, and its maps."""
         rows, window, classes = carry
         rows = jnp.concatenate([rows, v[None]])
         maps = self.vertical.row(rows)
-        inside = block > 0  # the row above row 0 contributes zeros, not its bias
-        context = self.vertical_to_horizontal(jnp.where(inside, maps, jnp.zeros_like(maps)))
-        if classes is not None:
-            class_v, class_h = jnp.split(classes[None], 2, axis=-1)
-            maps, context = maps + class_v, context + class_h
-        maps = jnp.where(inside, maps, jnp.zeros_like(maps))  # and gate(0) = 0
-        return (rows[1:], jnp.zeros_like(window), classes), gate(maps), context
+        output = gate(maps if classes is None else maps + classes[0][None])
+        return (rows[1:], jnp.zeros_like(window), classes), output, maps
 
     def pixel(
-        self, carry: Carry, context: Float[Array, "B F2"], inputs: list[Array]
+        self, carry: Carry, maps: Float[Array, "B F2"], inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
         rows, window, classes = carry
@@ -189,7 +202,10 @@ class GatedLayer(nn.Module):
         outputs: list[Array] = []
 
         def group(s: int) -> None:
-            gated.append(gate(self.horizontal.group(s, window, inputs, context)))
+            gates = self.horizontal.group(s, window, inputs, maps)
+            if classes is not None:
+                gates = gates + self.horizontal.pick(classes[1], s)
+            gated.append(gate(gates))
             out = self.out.group(s, None, gated)
             outputs.append(out if self.first else out + inputs[s])
 

@@ -78,9 +78,8 @@ class PixelCNN(AutoregressiveModel):
             x = block(x, labels)
         return self.site_params(self.head(x))
 
-    # The carry of every convolution is the rows above in its input, the pixels to the left, and
-    # the class projection. The image's own rows come from `previous`; those of the hidden
-    # layers are written as the steps draw them.
+    # The carry of every convolution is the rows above in its input, the last of which is the row
+    # being drawn and is written step by step, the pixels to the left, and the class projection.
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
         width = self.image_shape[1]
@@ -90,39 +89,31 @@ class PixelCNN(AutoregressiveModel):
     def begin_block(
         self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
     ) -> tuple[Carry, Context]:
-        rows, window, classes = carry[0]
-        rows = jnp.concatenate([rows[1:], self.scale_row(block, previous)[None]])
-        first = self.first.begin_row((rows, window, classes))
-        # The image's rows were pushed above: only hidden layers make room for a row to come.
-        first = ((rows, *first[0][1:]), first[1])
-        hidden = [
-            layer.conv.begin_row(layer_carry)
-            for layer, layer_carry in zip(self.residual_blocks, carry[1:], strict=True)
-        ]
-        carries, contexts = zip(first, *hidden, strict=True)
-        return list(carries), (jnp.arange(previous.shape[0]), contexts)
+        del block  # rows above the image are zeros in the carry
+        convs = [self.first, *(block.conv for block in self.residual_blocks)]
+        begun = [conv.begin_row(conv_carry) for conv, conv_carry in zip(convs, carry, strict=True)]
+        carries, contexts = zip(*begun, strict=True)
+        return list(carries), (jnp.arange(len(previous)), contexts)
 
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         column, contexts = context
         levels: list[Array] = []
-        first: list[Array] = []
-        inputs, advance, finish = first, [], []
+        inputs: list[Array] = []
+        first, finish_first = self.first.pixel(carry[0], contexts[0], column, levels)
+        advance, finish = [lambda s: inputs.append(first(s))], [finish_first]
+        outputs = inputs
         for block, block_carry, block_context in zip(
             self.residual_blocks, carry[1:], contexts[1:], strict=True
         ):
-            group, outputs, done = block.pixel(block_carry, block_context, column, inputs)
-            inputs = outputs
+            group, outputs, done = block.pixel(block_carry, block_context, column, outputs)
             advance.append(group)
             finish.append(done)
-        head = self.head.pixel(inputs)
-        rows, window, classes = carry[0]
+        head = self.head.pixel(outputs)
         for s in range(self.sites):
-            first.append(self.first.conv.group(s, window, levels, contexts[0]))
             for group in advance:
                 group(s)
             levels.append(self.scale(draw(s, self.site_vector(head(s)))))
-        window = push(window, jnp.concatenate(levels, axis=-1))
-        return [(rows, window, classes), *(done() for done in finish)]
+        return [done() for done in finish]
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, H, W]: `field[r, c]` marks the pixels that pixel (r, c) depends on.
@@ -184,21 +175,17 @@ class ResidualBlock(nn.Module):
         self, carry: Carry, context: Array, column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        rows, window, classes = carry
         rectified: list[Array] = []
         narrow: list[Array] = []
         convolved: list[Array] = []
         outputs: list[Array] = []
+        convolve, finish = self.conv.pixel(carry, context, column, narrow)
 
         def group(s: int) -> None:
             rectified.append(jax.nn.relu(inputs[s]))
             narrow.append(jax.nn.relu(self.down.group(s, None, rectified)))
-            convolved.append(jax.nn.relu(self.conv.conv.group(s, window, narrow, context)))
+            convolved.append(jax.nn.relu(convolve(s)))
             outputs.append(inputs[s] + self.up.group(s, None, convolved))
-
-        def finish() -> Carry:
-            pixel = jnp.concatenate(narrow, axis=-1)
-            return rows.at[-1, column].set(pixel), push(window, pixel), classes
 
         return group, outputs, finish
 
@@ -249,3 +236,18 @@ class ClassConv(nn.Module):
             context = context + classes[None]
         rows = jnp.concatenate([rows[1:], jnp.zeros_like(rows[:1])])
         return (rows, jnp.zeros_like(window), classes), context
+
+    def pixel(
+        self, carry: Carry, context: Float[Array, "B O"], column: Array, inputs: list[Array]
+    ) -> tuple[Callable[[int], Array], Callable[[], Carry]]:
+        """One pixel: `group(s)` gives output group s; `finish()` the next carry."""
+        rows, window, classes = carry
+
+        def group(s: int) -> Array:
+            return self.conv.group(s, window, inputs) + self.conv.pick(context, s)
+
+        def finish() -> Carry:
+            pixel = jnp.concatenate(inputs, axis=-1)
+            return rows.at[-1, column].set(pixel), push(window, pixel), classes
+
+        return group, finish
