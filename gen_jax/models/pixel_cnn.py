@@ -100,7 +100,8 @@ class PixelCNN(AutoregressiveModel):
         levels: list[Array] = []
         inputs: list[Array] = []
         first, finish_first = self.first.pixel(carry[0], contexts[0], column, levels)
-        advance, finish = [lambda s: inputs.append(first(s))], [finish_first]
+        advance: list[Callable[[int], None]] = [lambda s: inputs.append(first(s))]
+        finish = [finish_first]
         outputs = inputs
         for block, block_carry, block_context in zip(
             self.residual_blocks, carry[1:], contexts[1:], strict=True

@@ -1,0 +1,221 @@
+"""How fast is sampling? `python -m experiments.benchmark_sampling [--batch-sizes 1 8 64]`.
+
+For each batch size: seconds by scan, fixed_point and naive, against ONE whole-image pass of the
+same batch. Pass and sampler are timed in turn, in the same process, and their ratio is the median
+of the pairs. Compilation is timed apart. Naive runs its first sites only and is scaled by their
+share, which the table says. Passes of fixed_point depend on the parameters: give a trained run.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli
+from gen_jax import figures, likelihoods, models, sampling
+from gen_jax.training.workdir import write_atomically
+
+_DEFAULT = models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    model: models.GatedPixelCNN | models.PixelCNN = _DEFAULT
+    """The network, with random parameters; 7 layers of 64 features by default."""
+    workdir: str | None = None
+    """A trained run, instead of `model`."""
+    batch_sizes: tuple[int, ...] = (1, 8, 64)
+    """Images drawn at once."""
+    methods: tuple[sampling.Method, ...] = ("scan", "fixed_point", "naive")
+    """Which samplers."""
+    image_sizes: tuple[int, ...] = ()
+    """Heights (and widths) to repeat the scan at, to see the cost grow with the sites."""
+    naive_sites: int = 8
+    """Sites that naive sampling is timed on."""
+    repeats: int = 7
+    """Timed runs of each; medians are reported."""
+    output: str = "runs/benchmark-sampling"
+    """Folder for the table as JSON and the plot."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, measures, prints a table, writes sampling.json and sampling.png."""
+    options = cli.parse(tyro.conf.AvoidSubcommands[Options], "benchmark_sampling", arguments)
+    for name in ("naive_sites", "repeats", *(["batch_sizes"] if options.batch_sizes else [])):
+        if np.min(getattr(options, name)) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; all must be at least 1")
+    if options.workdir is None:
+        model = options.model
+        shape = (1, *model.image_shape)
+        labels = None if model.num_classes is None else np.zeros(1, np.int32)
+        variables = model.init(jax.random.key(0), np.zeros(shape, np.uint8), labels)
+    else:
+        run = cli.open_run(options.workdir)
+        model, variables = run.model, run.variables
+    cases = [(model, batch) for batch in options.batch_sizes]
+    cases += [
+        (model.clone(image_shape=(size, size, model.image_shape[-1])), max(options.batch_sizes))
+        for size in options.image_sizes
+    ]
+    rows = []
+    for case, batch in cli.track(cases, len(cases), "measuring"):
+        methods = options.methods if case is model else ("scan",)
+        rows.append(_measure(case, variables, batch, methods, options))
+    _report(options, model, rows)
+
+
+def _measure(
+    model: Any, variables: Any, batch: int, methods: Sequence[str], options: Options
+) -> dict[str, Any]:
+    labels = cli.labels_for(model, batch, None)
+    labels = None if labels is None else np.asarray(labels, np.int32)
+    images = np.random.RandomState(0).randint(
+        model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
+    )
+    num_sites = math.prod(model.image_shape[:2]) * model.sites
+    one_pass, compile_pass = _compile(model.apply, variables, images, labels)
+    row: dict[str, Any] = {
+        "batch": batch,
+        "image_shape": model.image_shape,
+        "sites": num_sites,
+        "pass_compile_seconds": compile_pass,
+        "pass_seconds": _median_seconds(one_pass, options.repeats),
+        "methods": {},
+    }
+    for method in methods:
+        sites = min(options.naive_sites, num_sites)
+        share = sites / num_sites if method == "naive" else 1.0
+        draw = _sampler(model, method, sites)
+        sampler, compile_seconds = _compile(draw, variables, jax.random.key(1), images, labels)
+        passes = int(sampler()[1])  # and a warm-up
+        pairs = [(_seconds(one_pass), _seconds(sampler) / share) for _ in range(options.repeats)]
+        times = np.array(pairs)
+        seconds = float(np.median(times[:, 1]))
+        row["methods"][method] = {
+            "seconds": seconds,
+            "images_per_second": batch / seconds,
+            "over_one_pass": float(np.median(times[:, 1] / times[:, 0])),
+            "compile_seconds": compile_seconds,
+            "passes": num_sites if method == "naive" else passes,
+            "timed_sites": sites if method == "naive" else num_sites,
+        }
+    if "naive" in row["methods"]:
+        naive = row["methods"]["naive"]["seconds"]
+        for result in row["methods"].values():
+            result["over_naive"] = naive / result["seconds"]
+    return row
+
+
+def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
+    """A sampler of whole images, or of the first sites for naive, from blank canvases."""
+
+    def draw(variables: Any, key: Any, images: Any, labels: Any) -> Any:
+        per_site = (len(images), -1, sampling.values_per_site(model))
+        given = jnp.zeros_like(images).reshape(per_site)
+        known = jnp.zeros(given.shape, bool)
+        noise = sampling.site_noise(model, key, jnp.arange(len(images)))
+        arguments = (model, variables, noise, given, known, labels, jnp.ones((), noise.dtype))
+        if method == "naive":
+            return sampling.naive_sites(*arguments, num_sites=naive_sites)
+        if method == "fixed_point":
+            return sampling.fixed_point_sites(*arguments)
+        return sampling.scan_sites(*arguments)
+
+    return draw
+
+
+def _compile(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
+    """The compiled function on these arguments, and the seconds that compiling took."""
+    arguments = jax.device_put(arguments)
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return lambda: compiled(*arguments), time.perf_counter() - start
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def _median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    _seconds(call)
+    return float(np.median([_seconds(call) for _ in range(repeats)]))
+
+
+def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
+    parameters = f"{type(model).__name__}, {model.num_layers} layers x {model.features} features"
+    environment = cli.environment()
+    table = Table(title=f"{parameters}, {environment['device']}, medians of {options.repeats}")
+    for column in (
+        "image", "batch", "one pass, s", "method", "s", "images/s", "/ one pass", "passes",
+        "x naive", "compile, s",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in rows:
+        for method, result in row["methods"].items():
+            scaled = result["timed_sites"] < row["sites"]
+            note = f" ({result['timed_sites']} of {row['sites']} sites, scaled)" if scaled else ""
+            table.add_row(
+                "x".join(map(str, row["image_shape"])),
+                str(row["batch"]),
+                f"{row['pass_seconds']:.4f}",
+                method + note,
+                f"{result['seconds']:.4f}",
+                f"{result['images_per_second']:.1f}",
+                f"{result['over_one_pass']:.2f}",
+                str(result["passes"]),
+                f"{result['over_naive']:.1f}" if "over_naive" in result else "",
+                f"{result['compile_seconds']:.1f}",
+            )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {
+        "model": models.to_dict(model),
+        "workdir": options.workdir,
+        "repeats": options.repeats,
+        **environment,
+        "rows": rows,
+    }
+    path = folder / "sampling.json"
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    same = [row for row in rows if row["image_shape"] == tuple(model.image_shape)]
+    curves = {
+        method: (
+            [row["batch"] for row in same],
+            [row["methods"][method]["images_per_second"] for row in same],
+        )
+        for method in options.methods
+    }
+    curves["one whole-image pass"] = (
+        [row["batch"] for row in same],
+        [row["batch"] / row["pass_seconds"] for row in same],
+    )
+    picture = figures.save_curves(
+        curves,
+        folder / "sampling.png",
+        x_label="batch",
+        y_label="images/s",
+        title=parameters,
+        log_log=True,
+        markers=True,
+    )
+    print(f"wrote {path} and {picture}")
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

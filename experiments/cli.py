@@ -1,0 +1,150 @@
+"""What the scripts share: the command line, one-line errors, a trained run with its data."""
+
+import contextlib
+import dataclasses
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import jax
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import gen_jax
+from gen_jax import data, training
+from gen_jax.training.workdir import Workdir
+
+T = TypeVar("T")
+
+
+def run(main: Callable[..., None], *arguments: Any) -> None:
+    """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2."""
+    try:
+        main(*arguments)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    except training.NonFiniteError as error:
+        fail(str(error), status=1)
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Ends the script with one line on stderr."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def parse(options: Any, script: str, arguments: Sequence[str], **kwargs: Any) -> Any:
+    """`tyro.cli`, whose boxed complaint becomes one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                options, prog=f"python -m experiments.{script}", args=list(arguments), **kwargs
+            )
+    except SystemExit as stop:
+        if stop.code not in (0, None):
+            lines = [line.strip(" │") for line in complaint.getvalue().splitlines()]
+            body = [line for line in lines if line and line[0] not in "╭╰"]
+            first = next((i for i, line in enumerate(body) if line.startswith("──")), len(body))
+            fail(f"{' '.join(body[:first])} (--help lists what is accepted)")
+        raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, opened."""
+
+    workdir: Workdir
+    record: dict[str, Any]
+    model: Any
+    variables: Any
+    step: int
+
+    def load_data(self, data_dir: str | None = None) -> data.Dataset:
+        """The data set that it was trained on. ValueError if the content is another."""
+        dataset = load_data(data_config(self.record["data"]["config"], data_dir))
+        expected = self.record["data"]["fingerprint"]
+        if dataset.fingerprint != expected:
+            raise ValueError(
+                f"{dataset.name} is not the data of this run any more: "
+                f"fingerprint {dataset.fingerprint} here, {expected} in {self.workdir.run}"
+            )
+        return dataset
+
+
+def open_run(workdir: str, step: str = "best") -> Run:
+    """Reads a run and its model: the EMA at `step` (best, last or a number)."""
+    folder = Workdir(workdir)
+    record = folder.read()
+    if step not in ("best", "last") and not step.isdigit():
+        raise ValueError(f"step is {step!r}; accepted: best, last or a number")
+    chosen = step if step == "best" or step == "last" else int(step)
+    number = training.resolve_step(workdir, chosen)
+    model, variables = gen_jax.load(workdir, number)
+    return Run(folder, record, model, variables, number)
+
+
+def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
+    """A DataConfig from JSON; `data_dir` goes before the one in it."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    config = data.DataConfig(**fields)
+    return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+
+
+def load_data(config: data.DataConfig) -> data.Dataset:
+    """`data.load` with a bar while images decode."""
+    with progress("reading " + config.name) as bar:
+        task = bar.add_task(f"reading {config.name}", total=None)
+        return data.load(config, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def progress(description: str) -> Progress:
+    """A progress bar on stderr, on a terminal only."""
+    del description
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """`items`, with a progress bar that counts them."""
+    with progress(description) as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def labels_for(model: Any, count: int, label: int | None) -> Any:
+    """Labels of `count` samples: `label`, or all classes in turn; None without classes."""
+    if model.num_classes is None:
+        if label is not None:
+            raise ValueError(f"label is {label}, but the model has no classes")
+        return None
+    if label is not None and not 0 <= label < model.num_classes:
+        raise ValueError(f"label is {label}; the model's classes are 0 … {model.num_classes - 1}")
+    if label is not None:
+        return [label] * count
+    return [i % model.num_classes for i in range(count)]
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions, for results."""
+    import flax
+
+    devices = jax.devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "gen_jax": gen_jax.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "python": sys.version.split()[0],
+    }

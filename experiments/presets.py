@@ -1,0 +1,119 @@
+"""One preset for each row of the README's results table: a model, its data, its training."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from gen_jax import likelihoods, models
+from gen_jax.data import DataConfig
+from gen_jax.training import OptimizerConfig, TrainConfig
+
+_DIGITS, _MNIST, _CIFAR10 = (8, 8, 1), (28, 28, 1), (32, 32, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What is trained, on what, and how."""
+
+    model: models.GatedPixelCNN | models.PixelCNN
+    """The network."""
+    data: DataConfig
+    """The images."""
+    training: TrainConfig
+    """The optimisation."""
+
+
+_digits_training = TrainConfig(
+    steps=1500,
+    batch_size=64,
+    eval_every=100,
+    eval_batch_size=250,
+    log_every=20,
+    optimizer=OptimizerConfig(
+        learning_rate=6e-3, warmup_steps=50, weight_decay=0.01, ema_decay=0.99
+    ),
+)
+
+_gated_digits = Experiment(
+    models.GatedPixelCNN(
+        _DIGITS,
+        likelihoods.Categorical(17),
+        features=40,
+        num_layers=5,
+        dropout=0.4,
+        first_kernel_size=5,
+    ),
+    DataConfig("digits"),
+    _digits_training,
+)
+
+# About 20 minutes on two CPU cores.
+_mnist_training = TrainConfig(
+    steps=4000,
+    batch_size=32,
+    eval_every=1000,
+    eval_batch_size=250,
+    log_every=50,
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, ema_decay=0.998),
+)
+
+# For one accelerator.
+_cifar10_training = TrainConfig(
+    steps=200_000,
+    batch_size=128,
+    eval_every=5000,
+    eval_batch_size=256,
+    log_every=100,
+    sample_every=10_000,
+    optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=2000, ema_decay=0.9995),
+)
+
+PRESETS: Mapping[str, Experiment] = {
+    "gated-pixelcnn-digits": _gated_digits,
+    "gated-pixelcnn-digits-classes": dataclasses.replace(
+        _gated_digits, model=_gated_digits.model.clone(num_classes=10)
+    ),
+    "pixelcnn-digits": Experiment(
+        models.PixelCNN(
+            _DIGITS,
+            likelihoods.Categorical(17),
+            features=32,
+            num_layers=5,
+            dropout=0.3,
+            first_kernel_size=5,
+        ),
+        DataConfig("digits"),
+        _digits_training,
+    ),
+    "gated-pixelcnn-mnist": Experiment(
+        models.GatedPixelCNN(_MNIST, likelihoods.Bernoulli(), features=32, num_layers=7),
+        DataConfig("binarized_mnist"),
+        _mnist_training,
+    ),
+    "pixelcnn-mnist": Experiment(
+        models.PixelCNN(
+            _MNIST, likelihoods.Bernoulli(), features=32, num_layers=7, head_features=32
+        ),
+        DataConfig("binarized_mnist"),
+        _mnist_training,
+    ),
+    "gated-pixelcnn-cifar10": Experiment(
+        models.GatedPixelCNN(
+            _CIFAR10,
+            likelihoods.Categorical(256),
+            features=384,
+            num_layers=20,
+            kernel_size=5,
+            head_features=1024,
+            dropout=0.1,
+        ),
+        DataConfig("cifar10"),
+        _cifar10_training,
+    ),
+    "pixelcnn-cifar10": Experiment(
+        models.PixelCNN(
+            _CIFAR10, likelihoods.Categorical(256), features=128, num_layers=15, head_features=1024
+        ),
+        DataConfig("cifar10"),
+        _cifar10_training,
+    ),
+}

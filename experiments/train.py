@@ -1,0 +1,149 @@
+"""Train a preset: `python -m experiments.train PRESET [--model.… --data.… --training.…]`.
+
+Run the same command again to go on with a run that was stopped, at any moment and by anything.
+"""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from experiments import cli
+from experiments.presets import PRESETS, Experiment
+from gen_jax import data, figures, sampling, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Experiment):
+    """A preset and where to train it."""
+
+    workdir: str
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with a run whose number of steps, optimiser or accumulation was another."""
+    overwrite: bool = False
+    """Delete the run that the folder holds."""
+    distributed: bool = False
+    """Join the other processes of a cluster job (SLURM, Kubernetes, Open MPI, TPU pods)."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, trains, and says where the run is."""
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: python -m experiments.train PRESET [OPTIONS]\n\n{__doc__}\nPresets:")
+        for preset, experiment in PRESETS.items():
+            model = type(experiment.model).__name__
+            print(f"  {preset:32} {model} on {experiment.data.name}")
+        print("\npython -m experiments.train PRESET --help lists the options of a preset.")
+        return
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, 1)
+        hint = f", did you mean {close[0]}" if close else ""
+        raise ValueError(f"unknown preset {name!r}{hint}; known: {', '.join(PRESETS)}")
+    fields = {
+        field.name: getattr(PRESETS[name], field.name) for field in dataclasses.fields(Experiment)
+    }
+    default = Options(**fields, workdir=f"runs/{name}")
+    options = cli.parse(
+        tyro.conf.AvoidSubcommands[Options], f"train {name}", arguments[1:], default=default
+    )
+    train(options)
+
+
+def train(options: Options) -> training.TrainResult:
+    """Trains `options`; with pictures of samples at intervals, and of the curves at the end."""
+    if options.distributed:
+        training.initialize_distributed()
+    dataset = cli.load_data(options.data)
+    model = fit_model(options.model, dataset)
+    batches = data.train_iterator(
+        dataset,
+        options.training.batch_size,
+        options.training.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    evaluation = data.eval_batches(
+        dataset.validation,
+        options.training.eval_batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    folder = training.Workdir(options.workdir)
+
+    def on_sample(step: int, variables: Any) -> None:
+        images = sampling.sample(model, variables, jax.random.key(0), 16, labels=_labels(model, 16))
+        if jax.process_index() == 0:
+            (folder.path / "samples").mkdir(exist_ok=True)
+            path = folder.path / "samples" / f"step_{step:07d}.png"
+            figures.save_grid(np.asarray(images), model.likelihood.levels, path)
+
+    result = training.train(
+        model,
+        batches,
+        lambda: evaluation,
+        options.training,
+        options.workdir,
+        data={
+            "config": dataclasses.asdict(options.data),
+            "fingerprint": dataset.fingerprint,
+            "binarization": dataset.binarization,
+            "levels": dataset.levels,
+        },
+        on_sample=on_sample,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    if result.finished and jax.process_index() == 0:
+        picture = save_curves(folder)
+        print(
+            f"best: {result.best_bits_per_dim:.4f} bits/dim on validation at step "
+            f"{result.best_step}, in {options.workdir}; curves: {picture}"
+        )
+    return result
+
+
+def fit_model(model: Any, dataset: data.Dataset) -> Any:
+    """The model for the data's image shape. ValueError if levels or classes do not agree."""
+    if model.likelihood.levels != dataset.levels:
+        raise ValueError(
+            f"the images of {dataset.name} have {dataset.levels} levels "
+            f"(binarization: {dataset.binarization}), but the model's likelihood is "
+            f"{model.likelihood}: change --data.levels, --data.binarize or the likelihood"
+        )
+    if model.num_classes is not None and dataset.num_classes is None:
+        raise ValueError(
+            f"the model has {model.num_classes} classes, but {dataset.name} has no labels"
+        )
+    if model.num_classes is not None and model.num_classes != dataset.num_classes:
+        raise ValueError(
+            f"the model has {model.num_classes} classes, but {dataset.name} has "
+            f"{dataset.num_classes}"
+        )
+    return model.clone(image_shape=dataset.image_shape)
+
+
+def save_curves(folder: training.Workdir) -> Path:
+    """Training and validation loss against the step, from metrics.jsonl."""
+    curves = {}
+    for split in ("train", "validation"):
+        records = training.read_metrics(folder, split)
+        steps = [record["step"] for record in records]
+        curves[split] = (steps, [record["bits_per_dim"] for record in records])
+    return figures.save_curves(curves, folder.path / "loss.png", x_label="step", y_label="bits/dim")
+
+
+def _labels(model: Any, count: int) -> Any:
+    labels = cli.labels_for(model, count, None)
+    return None if labels is None else np.asarray(labels, np.int32)
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])
