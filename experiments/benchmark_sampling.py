@@ -26,14 +26,14 @@ from experiments import cli
 from gen_jax import figures, likelihoods, models, sampling
 from gen_jax.training.workdir import write_atomically
 
-_DEFAULT = models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What to measure."""
 
-    model: models.GatedPixelCNN | models.PixelCNN = _DEFAULT
+    model: models.GatedPixelCNN | models.PixelCNN = dataclasses.field(
+        default_factory=lambda: models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
+    )
     """The network, with random parameters; 7 layers of 64 features by default."""
     workdir: str | None = None
     """A trained run, instead of `model`."""

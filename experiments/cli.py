@@ -5,7 +5,7 @@ import dataclasses
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import tyro
@@ -17,6 +17,7 @@ from gen_jax import data, training
 from gen_jax.training.workdir import Workdir
 
 T = TypeVar("T")
+RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
 
 
 def run(main: Callable[..., None], *arguments: Any) -> None:
@@ -47,11 +48,21 @@ def parse(options: Any, script: str, arguments: Sequence[str], **kwargs: Any) ->
             )
     except SystemExit as stop:
         if stop.code not in (0, None):
-            lines = [line.strip(" │") for line in complaint.getvalue().splitlines()]
-            body = [line for line in lines if line and line[0] not in "╭╰"]
-            first = next((i for i, line in enumerate(body) if line.startswith("──")), len(body))
-            fail(f"{' '.join(body[:first])} (--help lists what is accepted)")
+            fail(f"{_essence(complaint.getvalue())} (--help lists what is accepted)")
         raise
+
+
+def _essence(complaint: str) -> str:
+    """What tyro's box says, without its title and its advice; its lines may be ASCII."""
+    sections: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        text = line.strip(" │")
+        if len(text) > 3 and set(text) <= {"─", "-"}:
+            sections.append([])
+        elif text and text[0] not in "╭╰":
+            sections[-1].append(text)
+    titled = not complaint.startswith("╭") and len(sections) > 1
+    return " ".join(sections[1 if titled else 0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +132,11 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
     """`items`, with a progress bar that counts them."""
     with progress(description) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The next multiple: a batch that divides over the devices."""
+    return -(-count // multiple) * multiple
 
 
 def labels_for(model: Any, count: int, label: int | None) -> Any:

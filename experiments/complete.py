@@ -8,7 +8,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import tyro
 
 from experiments import cli
 from gen_jax import data, figures, sampling
@@ -18,7 +17,7 @@ from gen_jax import data, figures, sampling
 class Options:
     """Which images, and what is known of them."""
 
-    workdir: tyro.conf.Positional[str]
+    workdir: cli.RunFolder
     """Folder of a trained run."""
     known: Literal["top", "left", "centre", "checkerboard"] = "top"
     """Which half (or quarter, for centre) of each image is given."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 from experiments import cli
 from gen_jax import data, figures, objectives, training
@@ -19,7 +18,7 @@ from gen_jax.training.workdir import write_atomically
 class Options:
     """What to score."""
 
-    workdir: tyro.conf.Positional[str]
+    workdir: cli.RunFolder
     """Folder of a trained run."""
     split: Literal["test", "validation", "train"] = "test"
     """Every image of this split is scored once."""
@@ -47,7 +46,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     dataset = run.load_data(options.data_dir)
     split: data.Split = getattr(dataset, options.split)
     mesh = training.make_mesh()
-    batches = data.eval_batches(split, -(-options.batch_size // mesh.size) * mesh.size)
+    batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
     scored = training.evaluate(
         run.model,
         run.variables["params"],

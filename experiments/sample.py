@@ -8,17 +8,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
 
 from experiments import cli
-from gen_jax import figures, sampling
+from gen_jax import figures, sampling, training
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What to draw. The same seed draws the same images, whatever the chunk size."""
 
-    workdir: tyro.conf.Positional[str]
+    workdir: cli.RunFolder
     """Folder of a trained run."""
     num_images: int = 64
     """How many."""
@@ -51,9 +50,9 @@ def sample(options: Options) -> Path:
     run = cli.open_run(options.workdir, options.step)
     labels = cli.labels_for(run.model, options.num_images, options.label)
     chunk_size = min(options.chunk_size, options.num_images)
-    mesh = jax.make_mesh((jax.device_count(),), ("data",)) if jax.device_count() > 1 else None
+    mesh = training.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
-        chunk_size = -(-chunk_size // mesh.size) * mesh.size
+        chunk_size = cli.round_up(chunk_size, mesh.size)
     chunks = sampling.sample_in_chunks(
         run.model,
         run.variables,

@@ -72,7 +72,7 @@ def train(options: Options) -> training.TrainResult:
     )
     evaluation = data.eval_batches(
         dataset.validation,
-        options.training.eval_batch_size,
+        cli.round_up(options.training.eval_batch_size, jax.device_count()),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

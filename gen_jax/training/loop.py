@@ -43,7 +43,7 @@ class TrainConfig:
     eval_every: int = 500
     """Steps between validations; each also writes a checkpoint."""
     eval_batch_size: int = 256
-    """Images a batch of validation."""
+    """Images a batch of validation, rounded up to a multiple of the devices by the script."""
     log_every: int = 50
     """Steps between lines of metrics."""
     sample_every: int = 0
@@ -106,7 +106,6 @@ def train(
     mesh = devices.make_mesh() if mesh is None else mesh
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
-    devices.check_batch_size(config.eval_batch_size, mesh)
     step_function = devices.compile_train_step(
         mesh,
         model=model,

@@ -1,0 +1,150 @@
+"""A user's mistake gets one line that names it, exit status 2, and loses nothing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import benchmark_sampling, cli, complete, demo, evaluate, sample, train
+from tests.experiments.conftest import TINY, command
+
+SCRIPTS = {
+    "train": train,
+    "evaluate": evaluate,
+    "sample": sample,
+    "complete": complete,
+    "demo": demo,
+    "benchmark_sampling": benchmark_sampling,
+}
+DIGITS = ("train", "gated-pixelcnn-digits", "--workdir={tmp}/new")
+
+# (command, what the line must say). {run} and {classes} are trained runs, {tmp} an empty folder.
+MISTAKES = [
+    (("train", "gated-pixelcn-digits"), "unknown preset 'gated-pixelcn-digits', did you mean"),
+    ((*DIGITS, "--model.foo=3"), "--model.foo"),
+    ((*DIGITS, "--model.features=x"), "invalid literal for int"),
+    ((*DIGITS, "--model.features=0"), "features is 0; it must be at least 1"),
+    ((*DIGITS, "--model.num-layers=0"), "num_layers is 0"),
+    ((*DIGITS, "--model.dropout=1.5"), "dropout is 1.5"),
+    ((*DIGITS, "--model.kernel-size=4"), "kernel_size is 4; it must be odd"),
+    ((*DIGITS, "--model.dtype=float16"), "float16"),
+    ((*DIGITS, "--model.likelihood.levels=1"), "levels is 1"),
+    ((*DIGITS, "--model.likelihood.levels=16"), "have 17 levels"),
+    ((*DIGITS, "--data.binarize=static"), "have 2 levels"),
+    ((*DIGITS, "--data.binarize=sometimes"), "sometimes"),
+    ((*DIGITS, "--data.levels=300"), "300"),
+    ((*DIGITS, "--data.name=no-such-set"), "no-such-set"),
+    ((*DIGITS, "--data.name=mnist", "--data.data-dir={tmp}"), "experiments.prepare mnist"),
+    ((*DIGITS, "--data.name={tmp}/missing.npz"), "missing.npz"),
+    ((*DIGITS, "--data.name={tmp}/truncated.npz"), "truncated.npz"),
+    ((*DIGITS, "--data.name={tmp}/floats.npz"), "float64"),
+    ((*DIGITS, "--data.name={tmp}/empty"), "no images"),
+    ((*DIGITS, "--data.size", "0", "8"), "0"),
+    ((*DIGITS, "--training.batch-size=0"), "batch_size"),
+    ((*DIGITS, "--training.steps=0"), "steps"),
+    ((*DIGITS, "--training.batch-size=10"), "multiples of 4"),
+    ((*DIGITS, "--training.accumulate=3"), "multiples of 12"),
+    ((*DIGITS, "--training.optimizer.learning-rate=-1"), "learning_rate is -1"),
+    ((*DIGITS, "--training.optimizer.schedule=linear"), "linear"),
+    ((*DIGITS, "--resume", "--overwrite"), "resume and overwrite"),
+    (("train", "gated-pixelcnn-digits", "--workdir={tmp}/file"), "is a file"),
+    (
+        (
+            "train",
+            "gated-pixelcnn-digits-classes",
+            "--data.name={tmp}/unlabelled.npz",
+            "--model.likelihood.levels=256",
+        ),
+        "has no labels",
+    ),
+    (("train", "gated-pixelcnn-digits-classes", "--model.num-classes=7"), "7 classes"),
+    (("train", "gated-pixelcnn-digits", *TINY, "--workdir={run}", "--model.features=8"), "another"),
+    (("evaluate",), "WORKDIR Folder of a trained run"),
+    (("evaluate", "{tmp}/nowhere"), "nowhere"),
+    (("evaluate", "{tmp}/empty"), "no run.json"),
+    (("evaluate", "{run}", "--split=dev"), "dev"),
+    (("evaluate", "{run}", "--step=99"), "no checkpoint of step 99"),
+    (("evaluate", "{run}", "--step=first"), "best, last or a number"),
+    (("evaluate", "{run}", "--batch-size=0"), "batch_size is 0"),
+    (("evaluate", "{damaged}"), "damaged"),
+    (("evaluate", "{nonsense}"), "run.json is damaged"),
+    (("sample", "{run}", "--num-images=0"), "num_images is 0"),
+    (("sample", "{run}", "--chunk-size=-1"), "chunk_size is -1"),
+    (("sample", "{run}", "--temperature=-1"), "temperature is -1"),
+    (("sample", "{run}", "--method=magic"), "magic"),
+    (("sample", "{run}", "--label=3"), "no classes"),
+    (("sample", "{classes}", "--label=10"), "0 … 9"),
+    (("complete", "{run}", "--known=bottom"), "bottom"),
+    (("complete", "{run}", "--mask={tmp}/missing.npy"), "missing.npy"),
+    (("complete", "{run}", "--mask={tmp}/mask.npy"), "(3, 3)"),
+    (("complete", "{run}", "--num-images=0"), "num_images is 0"),
+    (("demo", "--preset=nothing"), "unknown preset 'nothing'"),
+    (("benchmark_sampling", "--batch-sizes", "0"), "batch_sizes"),
+    (("benchmark_sampling", "--workdir={tmp}/nowhere"), "nowhere"),
+]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, tiny_run, tiny_class_run):
+    tmp = tmp_path_factory.mktemp("mistakes")
+    np.savez(tmp / "whole.npz", images=np.zeros((9, 4, 4), np.uint8))
+    (tmp / "truncated.npz").write_bytes((tmp / "whole.npz").read_bytes()[:200])
+    np.savez(tmp / "floats.npz", images=np.zeros((9, 4, 4)))
+    levels = np.arange(1600, dtype=np.int64).reshape(100, 4, 4) % 17
+    np.savez(tmp / "unlabelled.npz", images=levels.astype(np.uint8))
+    np.save(tmp / "mask.npy", np.ones((3, 3), bool))
+    (tmp / "file").write_text("not a folder")
+    (tmp / "empty").mkdir()
+    damaged, nonsense = tmp / "damaged", tmp / "nonsense"
+    for copy in (damaged, nonsense):
+        shutil.copytree(tiny_run, copy)
+    for file in (damaged / "checkpoints").rglob("*"):
+        if file.is_file() and file.stat().st_size > 64 and "ema" in file.parts:
+            file.write_bytes(file.read_bytes()[:20])
+    (nonsense / "run.json").write_text("{")
+    return {
+        "tmp": tmp,
+        "run": tiny_run,
+        "classes": tiny_class_run,
+        "damaged": damaged,
+        "nonsense": nonsense,
+    }
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_mistake_is_one_line_and_status_2(arguments, message, places, capsys, monkeypatch):
+    script, *rest = (argument.format(**places) for argument in arguments)
+    before = contents(places["run"])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(SCRIPTS[script].main, rest)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert contents(places["run"]) == before
+
+
+def test_a_mistake_has_no_traceback_in_a_new_process(tmp_path):
+    result = command("sample", tmp_path / "nowhere")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "nowhere" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_other_data_than_trained_on_is_refused(tiny_run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(tiny_run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["data"]["fingerprint"] = "0" * 16
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit) as stop:
+        cli.run(evaluate.main, [str(copy)])
+    assert stop.value.code == 2
+    assert "is not the data of this run" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""experiments.sample: the images of the library's sampler, in files."""
+
+import jax
+import numpy as np
+from PIL import Image
+
+import gen_jax
+from experiments import sample
+from gen_jax import sampling
+from tests.experiments.conftest import command
+
+
+def test_writes_the_samplers_images(tiny_run):
+    result = command("sample", tiny_run, "--num-images=10", "--chunk-size=4", "--seed=3")
+    assert result.returncode == 0, result.stderr
+    images = np.load(tiny_run / "samples.npz")["images"]
+    model, variables = gen_jax.load(tiny_run)
+    expected = np.asarray(sampling.sample(model, variables, jax.random.key(3), 10))
+    assert images.shape == expected.shape
+    assert images.dtype == np.uint8
+    assert np.mean(images != expected) <= 1e-3  # float32: other batches, other rounding
+    assert Image.open(tiny_run / "samples.png").size[0] > 100
+    animation = Image.open(tiny_run / "samples.gif")
+    assert animation.n_frames > 8
+
+
+def test_label_decides_the_class(tiny_class_run):
+    sample.sample(
+        sample.Options(str(tiny_class_run), num_images=8, label=3, chunk_size=8, animate=False)
+    )
+    assert (np.load(tiny_class_run / "samples.npz")["labels"] == 3).all()

@@ -1,0 +1,27 @@
+"""The README's code runs as it stands, and its commands exist."""
+
+import re
+from pathlib import Path
+
+from experiments.presets import PRESETS
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert len(block.strip().splitlines()) <= 15
+        scope = {}
+        exec(compile(block, str(README), "exec"), scope)
+        assert scope["images"].shape == (16, 8, 8, 1)
+
+
+def test_commands_name_presets_and_modules_that_exist():
+    text = README.read_text()
+    for preset in re.findall(r"experiments\.train (\S+)", text):
+        assert preset in PRESETS or preset == "PRESET", preset
+    for module in re.findall(r"-m (experiments\.\w+)", text):
+        assert (README.parent / (module.replace(".", "/") + ".py")).exists(), module
