@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from gen_jax import data
+from gen_jax import data_sources
 
 
 def main(
@@ -22,7 +22,7 @@ def main(
         data_dir: Where to write; else $TFDS_DATA_DIR; else ~/tensorflow_datasets.
     """
     try:
-        print(data.prepare(name, data_dir))
+        print(data_sources.prepare(name, data_dir))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
