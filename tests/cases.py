@@ -1,0 +1,196 @@
+"""The models that the generic tests run over: a later model is one more row of `MODELS`."""
+
+import contextlib
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from gen_jax import likelihoods, models
+
+
+class Row(NamedTuple):
+    """small: fields of a small instance; deep: fields with which no earlier site goes unseen,
+
+    or, where the model has a blind spot, the whole of `receptive_field()` is read.
+    """
+
+    model: type
+    small: dict[str, Any]
+    deep: dict[str, Any]
+
+
+MODELS = {
+    "PixelCNN": Row(
+        models.PixelCNN,
+        {"features": 4, "num_layers": 2, "first_kernel_size": 3},
+        {"features": 12, "num_layers": 3, "first_kernel_size": 5},
+    ),
+    "GatedPixelCNN": Row(
+        models.GatedPixelCNN,
+        {"features": 6, "num_layers": 2, "first_kernel_size": 3},
+        {"features": 12, "num_layers": 3, "first_kernel_size": 5},
+    ),
+}
+
+# name: likelihood, channels, classes
+LIKELIHOODS = {
+    "bernoulli": (likelihoods.Bernoulli(), 1, None),
+    "categorical": (likelihoods.Categorical(3), 1, 2),
+    "categorical-rgb": (likelihoods.Categorical(3), 3, None),
+    "mixture": (likelihoods.DiscretizedLogisticMixture(5, 2), 1, None),
+    "mixture-rgb": (likelihoods.DiscretizedLogisticMixture(5, 2), 3, 2),
+}
+
+CASES = list(itertools.product(MODELS, LIKELIHOODS))
+every_model = pytest.mark.parametrize("name", MODELS)
+every_case = pytest.mark.parametrize(
+    ("name", "case"), CASES, ids=["-".join(case) for case in CASES]
+)
+
+
+def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) -> Any:
+    """A small model of the tables above; `fields` override."""
+    row = MODELS[name]
+    distribution, channels, num_classes = LIKELIHOODS[case]
+    common = {"likelihood": distribution, "num_classes": num_classes}
+    return row.model(**{"image_shape": (*size, channels), **common, **row.small, **fields})
+
+
+def perturbed(model: Any, seed: int = 0) -> Any:
+    """Variables with every parameter, biases included, away from zero; fixed by the seed."""
+    labels = None if model.num_classes is None else jnp.zeros(1, jnp.int32)
+    images = jnp.zeros((1, *model.image_shape), jnp.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images, labels)
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        scale = 0.3 if leaf.ndim < 2 else max(np.prod(leaf.shape[:-1]), 3) ** -0.5
+        return jnp.asarray(rng.normal(0, scale, leaf.shape), leaf.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def some_images(model: Any, batch: int, seed: int = 0) -> jax.Array:
+    """Random levels, int32 [batch, H, W, C]."""
+    rng = np.random.default_rng(seed)
+    shape = (batch, *model.image_shape)
+    return jnp.asarray(rng.integers(0, model.likelihood.levels, shape), jnp.int32)
+
+
+def some_labels(model: Any, batch: int) -> jax.Array | None:
+    """0, 1, … in turn; None for a model without classes."""
+    if model.num_classes is None:
+        return None
+    return jnp.asarray(np.arange(batch) % model.num_classes, jnp.int32)
+
+
+def every_image(model: Any) -> np.ndarray:
+    """All images of the model's shape, int32 [levels^(HWC), H, W, C], the last value fastest."""
+    size = int(np.prod(model.image_shape))
+    grids = np.indices((model.likelihood.levels,) * size).reshape(size, -1)
+    return np.ascontiguousarray(grids.T.reshape(-1, *model.image_shape), np.int32)
+
+
+def generation_order(model: Any) -> np.ndarray:
+    """Site ids in generation order, int [N]; every site stands in it once."""
+    ids = model.blocks().reshape(-1)
+    ids = ids[ids >= 0]
+    height, width, channels = model.image_shape
+    sites = model.likelihood.sites(channels)
+    np.testing.assert_array_equal(np.sort(ids), np.arange(height * width * sites))
+    return ids
+
+
+def by_site(model: Any, x: Any) -> Any:
+    """[B, H, W, C] -> [B, N, V], by site id; and [B, H, W, S, P] -> [B, N, P]."""
+    height, width, channels = model.image_shape
+    return x.reshape(x.shape[0], height * width * model.likelihood.sites(channels), -1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def whole_image_params(model: Any, variables: Any, images: Any, labels: Any) -> jax.Array:
+    """The whole-image view, [B, N, P] by site id."""
+    return by_site(model, model.apply(variables, images, labels))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> jax.Array:
+    """The next-site view under teacher forcing, [B, N, P] by site id."""
+    blocks = model.blocks()
+    given = jnp.moveaxis(by_site(model, images)[:, np.maximum(blocks, 0)], 0, 3)
+
+    def step(carry: Any, inputs: Any) -> Any:
+        context, levels = inputs
+        seen = {}
+
+        def draw(i: int, params: jax.Array) -> jax.Array:
+            assert i not in seen, "a site is drawn once"
+            seen[i] = params
+            return levels[i]
+
+        carry = model.apply(variables, carry, context, draw, method="step")
+        assert sorted(seen) == list(range(blocks.shape[-1])), "every site of a step is drawn"
+        return carry, jnp.stack([seen[i] for i in range(blocks.shape[-1])])
+
+    def block(state: Any, inputs: Any) -> Any:
+        carry, previous = state
+        index, levels = inputs
+        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
+        carry, params = jax.lax.scan(step, carry, (context, levels))
+        return (carry, levels), params
+
+    carry = model.apply(variables, images.shape[0], labels, method="init_carry")
+    # Before the first block nothing may be read: a level that exists, but not 0.
+    before = jnp.ones_like(given[0])
+    _, params = jax.lax.scan(block, (carry, before), (jnp.arange(len(blocks)), given))
+    params = params.reshape(-1, *params.shape[-2:])
+    flat = blocks.reshape(-1)
+    position = np.empty(flat.max() + 1, np.int64)
+    position[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
+    return jnp.swapaxes(params[position], 0, 1)
+
+
+def chain_rule(joint: np.ndarray) -> np.ndarray:
+    """p(v_i | v_<i) for each value i, `[values, levels^values …]`, from a joint over all values."""
+    conditionals, below = [], np.ones(())
+    for i in range(joint.ndim):
+        up_to = joint.sum(axis=tuple(range(i + 1, joint.ndim)), keepdims=True)
+        conditionals.append(np.broadcast_to(up_to / below, joint.shape))
+        below = up_to
+    return np.stack(conditionals)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Where a module imports this: hundreds of small programs, compiled in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@contextlib.contextmanager
+def optimized():
+    """Under `quick_compilation`: compile as everywhere else."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@contextlib.contextmanager
+def one_line_error(match: str):
+    """A ValueError of one line; as users see it, so without the tests' checks of annotations."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=match) as caught:
+            yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    assert "\n" not in str(caught.value)

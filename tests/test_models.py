@@ -1,0 +1,362 @@
+"""Every autoregressive model: causal, normalised, one model in two views; JSON; bad input."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax import likelihoods, models, objectives
+
+from .cases import (
+    CASES,
+    LIKELIHOODS,
+    MODELS,
+    by_site,
+    every_case,
+    every_image,
+    every_model,
+    generation_order,
+    make,
+    next_site_params,
+    one_line_error,
+    perturbed,
+    quick_compilation,  # noqa: F401
+    some_images,
+    some_labels,
+    whole_image_params,
+)
+
+log_likelihood = jax.jit(objectives.log_likelihood, static_argnums=0)
+
+
+def test_every_autoregressive_model_is_a_case():
+    autoregressive = {
+        name for name, m in models.MODELS.items() if issubclass(m, models.AutoregressiveModel)
+    }
+    assert autoregressive == set(MODELS)
+
+
+# Causality.
+
+
+def dependencies(model, batch=6, seeds=2):
+    """bool [N, N]: whether the parameters of site i change, even by a bit, with the levels of j."""
+    variables = [perturbed(model, seed) for seed in range(seeds)]
+    images = some_images(model, batch)
+    labels = some_labels(model, batch)
+    sites = by_site(model, images)
+    count = sites.shape[1]
+    found = np.zeros((count, count), bool)
+    for v in variables:
+        base = whole_image_params(model, v, images, labels)
+        for j in range(count):
+            # Every value of the site changes, in every image: the same program on the same
+            # places of the batch, so what does not depend on it stays equal to the last bit.
+            changed = sites.at[:, j].set((sites[:, j] + 1) % model.likelihood.levels)
+            params = whole_image_params(model, v, changed.reshape(images.shape), labels)
+            found[:, j] |= np.asarray(jnp.any(params != base, axis=(0, 2)))
+    return found
+
+
+def documented_field(model):
+    """bool [N, N] by site id: the earlier sites that a model says it reads."""
+    order = generation_order(model)
+    rank = np.empty(order.size, int)
+    rank[order] = np.arange(order.size)
+    earlier = rank[None, :] < rank[:, None]
+    if not hasattr(model, "receptive_field"):
+        return earlier
+    height, width, channels = model.image_shape
+    pixels = model.receptive_field().reshape(height * width, height * width)
+    sites = model.likelihood.sites(channels)
+    own = np.eye(height * width, dtype=bool)
+    return np.kron(pixels | own, np.ones((sites, sites), bool)) & earlier
+
+
+@every_case
+def test_a_site_reads_exactly_the_documented_earlier_sites(x64, name, case):
+    """Nothing at a site or after it in generation order, and all of the field before it."""
+    model = make(name, case, (4, 5), **{**MODELS[name].deep, "dtype": "float64"})
+    found, field = dependencies(model), documented_field(model)
+    leaks = np.argwhere(found & ~field)
+    unseen = np.argwhere(field & ~found)
+    assert not leaks.size, f"(site, read although not before it or not in its field): {leaks}"
+    assert not unseen.size, f"(site, not read although in its field): {unseen}"
+
+
+@pytest.mark.parametrize("case", ["categorical-rgb", "mixture-rgb"])
+@every_model
+def test_a_shallow_model_is_causal_too(x64, name, case):
+    """One layer: nothing at a site or after it is read; the site just before it is."""
+    model = make(name, case, (2, 3), dtype="float64", num_layers=1)
+    order = generation_order(model)
+    found = dependencies(model, seeds=1)[order][:, order]
+    assert not np.triu(found).any()
+    assert found[1, 0]
+
+
+PICTURES = {
+    # What the pixel * reads through a first layer of 3 × 3 and `num_layers` blocks of 3 × 3,
+    # drawn by hand: one column further to the right a row up, and no more.
+    1: ["....#####.", "....####..", "....##*...", ".........."],
+    3: ["..#######.", "..######..", "..####*...", ".........."],
+}
+
+
+@pytest.mark.parametrize("num_layers", PICTURES)
+def test_blind_spot_of_pixel_cnn(num_layers):
+    """The documented field is the cone of the paper's figure, here drawn by hand."""
+    model = make("PixelCNN", "bernoulli", (4, 10), num_layers=num_layers, first_kernel_size=3)
+    picture = np.array([list(row) for row in PICTURES[num_layers]])
+    np.testing.assert_array_equal(model.receptive_field()[2, 6], picture == "#")
+
+
+def test_blind_spot_stays_at_any_depth():
+    """With k rows crossed, no more than k columns to the right: however many layers."""
+    model = make("PixelCNN", "bernoulli", (5, 7), num_layers=40, first_kernel_size=3)
+    field = model.receptive_field()
+    for r, c, up, left in np.ndindex(5, 7, 5, 7):
+        earlier = (up, left) < (r, c)
+        assert field[r, c, up, left] == (earlier and left - c <= r - up)
+
+
+# Normalisation.
+
+TINY = [
+    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
+    ("categorical", (2, 2), likelihoods.Categorical(3)),
+    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
+    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
+    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+@pytest.mark.parametrize(("case", "size", "likelihood"), TINY, ids=[c for c, *_ in TINY])
+@every_model
+def test_probabilities_of_all_images_sum_to_one(name, case, size, likelihood, dtype, tolerance):
+    with jax.enable_x64(dtype == "float64"):
+        model = make(name, case, size, likelihood=likelihood, dtype=dtype)
+        images = jnp.asarray(every_image(model))
+        assert len(images) == likelihood.levels ** np.prod(model.image_shape)
+        labels = None if model.num_classes is None else jnp.full(len(images), 1, jnp.int32)
+        nats = np.asarray(log_likelihood(model, perturbed(model), images, labels), np.float64)
+        np.testing.assert_allclose(np.exp(nats).sum(), 1, rtol=tolerance)
+        assert np.ptp(nats) > 0.1  # not the uniform distribution
+
+
+# Two views.
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
+@every_case
+def test_steps_reproduce_the_whole_image(name, case, dtype, tolerance):
+    """Teacher-forced steps give the parameters of the whole-image view, every bias off zero."""
+    with jax.enable_x64(dtype == "float64"):
+        model = make(name, case, dtype=dtype)
+        for seed in range(2):
+            variables = perturbed(model, seed)
+            images, labels = some_images(model, 3, seed), some_labels(model, 3)
+            whole = whole_image_params(model, variables, images, labels)
+            steps = next_site_params(model, variables, images, labels)
+            assert whole.dtype == steps.dtype == dtype
+            scale = float(jnp.max(jnp.abs(whole)))
+            np.testing.assert_allclose(steps, whole, rtol=0, atol=tolerance * scale)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {dtype}
+        if dtype == "float64":  # nothing on the way is float32: a nudge of 1e-12 is seen
+            nudged = jax.tree.map(lambda x: x * (1 + 1e-12), variables)
+            for view, base in ((whole_image_params, whole), (next_site_params, steps)):
+                moved = jnp.abs(view(model, nudged, images, labels) - base)
+                assert 0 < float(jnp.max(moved)) < 1e-9 * scale
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1)], ids=str)
+@every_model
+def test_steps_reproduce_images_of_any_shape(x64, name, size):
+    """Narrower and flatter than the kernels; the deep fields, head width and dropout."""
+    fields = {**MODELS[name].deep, "head_features": 5, "dropout": 0.5}
+    model = make(name, "categorical-rgb", size, dtype="float64", **fields)
+    variables, images = perturbed(model), some_images(model, 2)
+    whole = whole_image_params(model, variables, images, None)
+    steps = next_site_params(model, variables, images, None)
+    np.testing.assert_allclose(steps, whole, rtol=0, atol=1e-10 * float(jnp.max(jnp.abs(whole))))
+
+
+@every_model
+def test_bfloat16_computes_in_bfloat16_and_hands_out_float32(name):
+    """Parameters and outputs are float32; both views are finite and near the float32 model."""
+    model = make(name, "mixture-rgb", dtype="bfloat16")
+    variables = perturbed(model)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+    images, labels = some_images(model, 3), some_labels(model, 3)
+    exact = whole_image_params(model.clone(dtype="float32"), variables, images, labels)
+    scale = float(jnp.max(jnp.abs(exact)))
+    for view in (whole_image_params, next_site_params):
+        params = view(model, variables, images, labels)
+        assert params.dtype == jnp.float32
+        assert np.isfinite(params).all()
+        error = float(jnp.max(jnp.abs(params - exact))) / scale
+        assert 1e-5 < error < 0.1, "bfloat16 was not computed with, or is broken"
+
+
+# Configuration.
+
+
+@every_case
+def test_json_gives_the_model_back(name, case):
+    """to_dict and from_dict through JSON text: equal, of equal hash, tuples as tuples."""
+    model = make(name, case, dropout=0.25, dtype="bfloat16")
+    text = json.dumps(models.to_dict(model))
+    copy = models.from_dict(json.loads(text))
+    assert copy == model
+    assert hash(copy) == hash(model)
+    assert type(copy) is type(model)
+    assert isinstance(copy.image_shape, tuple)
+    for field in dataclasses.fields(model):
+        if field.name not in ("parent", "name"):
+            assert getattr(copy, field.name) == getattr(model, field.name)
+            assert type(getattr(copy, field.name)) is type(getattr(model, field.name))
+
+
+def test_every_model_and_likelihood_is_in_the_tables():
+    assert {type(likelihood) for likelihood, *_ in LIKELIHOODS.values()} == set(
+        likelihoods.LIKELIHOODS.values()
+    )
+    assert {MODELS[name].model for name, _ in CASES} <= set(models.MODELS.values())
+
+
+def test_models_that_differ_are_not_equal():
+    """Equality decides what jit compiles anew."""
+    a = make("GatedPixelCNN", "mixture")
+    assert a != a.clone(features=8)
+    assert a != make("PixelCNN", "mixture")
+    assert a != a.clone(likelihood=likelihoods.DiscretizedLogisticMixture(5, 3))
+    assert a != a.clone(likelihood=likelihoods.Categorical(5))
+
+
+CONFIG = {"model": "GatedPixelCNN", "image_shape": [4, 4, 1], "likelihood": {"name": "Bernoulli"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "PixelVAE"}, "unknown model 'PixelVAE'; known: .*GatedPixelCNN"),
+        ({"model": None}, "unknown model None; known: "),
+        ({"likelihood": {"name": "Poisson"}}, "unknown likelihood 'Poisson'; known: Bernoulli"),
+        ({"likelihood": {}}, "unknown likelihood None; known: Bernoulli"),
+        ({"depth": 3}, "not a GatedPixelCNN: .*depth"),
+        ({"likelihood": {"name": "Bernoulli", "levels": 3}}, "not a GatedPixelCNN: .*levels"),
+        ({"likelihood": {"name": "Categorical", "levels": 1}}, "levels is 1; .* 2 and 65536"),
+        ({"features": 0}, "features is 0; it must be at least 1"),
+    ],
+    ids=str,
+)
+def test_from_dict_says_what_is_wrong(change, message):
+    models.from_dict(CONFIG)
+    with one_line_error(message):
+        models.from_dict({**CONFIG, **change})
+
+
+def test_to_dict_refuses_a_model_that_is_not_in_the_table():
+    class Other(models.GatedPixelCNN):
+        pass
+
+    with one_line_error("model Other is not in gen_jax.models.MODELS: .*GatedPixelCNN"):
+        models.to_dict(Other(image_shape=(2, 2, 1), likelihood=likelihoods.Bernoulli()))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_shape": (4, 4)}, r"image_shape is \(4, 4\); "),
+        ({"image_shape": (4, 0, 1)}, r"image_shape is \(4, 0, 1\); "),
+        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
+        ({"features": 0}, "features is 0; it must be at least 1"),
+        ({"features": -8}, "features is -8; it must be at least 1"),
+        ({"num_layers": 0}, "num_layers is 0; it must be at least 1"),
+        ({"dropout": 1.5}, "dropout is 1.5; it must be in "),
+        ({"dropout": -0.1}, "dropout is -0.1; it must be in "),
+        ({"dropout": float("nan")}, "dropout is nan; it must be in "),
+        ({"dtype": "float16"}, "dtype is 'float16'; known: float32, bfloat16, float64"),
+    ],
+    ids=str,
+)
+@every_model
+def test_fields_out_of_range(name, fields, message):
+    with one_line_error(message):
+        make(name, "bernoulli", **fields)
+
+
+@pytest.mark.parametrize("field", ["kernel_size", "first_kernel_size"])
+@pytest.mark.parametrize("size", [-1, 0, 1, 2, 4])
+@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN"])
+def test_kernel_sizes_are_odd_and_at_least_three(name, field, size):
+    with one_line_error(f"{field} is {size}; it must be odd and at least 3"):
+        make(name, "bernoulli", **{field: size})
+
+
+def test_float64_needs_x64():
+    """Without jax_enable_x64 a float64 model would quietly compute in float32."""
+    model = make("GatedPixelCNN", "bernoulli", dtype="float64")
+    with one_line_error("float64.*jax_enable_x64"):
+        model.apply(
+            {"params": {}},
+            jnp.zeros((1, 3, 4, 1), jnp.int32),
+        )
+
+
+# Bad input.
+
+
+def apply(model, images, labels=None):
+    return model.apply(perturbed(model), images, labels)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 4, 3, 1), np.int32), r"images have shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4, 3), np.int32), r"images have shape \(2, 3, 4, 3\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((3, 4, 1), np.int32), r"images have shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4), np.int32), r"images have shape \(2, 3, 4\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4, 1), np.float32), "images have dtype float32; integer levels 0 … 4"),
+        (np.zeros((2, 3, 4, 1), bool), "images have dtype bool; integer levels 0 … 4"),
+        (np.full((2, 3, 4, 1), 5, np.uint8), "images go from 5 to 5; .* 5 levels are 0 … 4"),
+        (np.full((2, 3, 4, 1), -1, np.int32), "images go from -1 to -1; .* 5 levels are 0 … 4"),
+    ],
+)
+@every_model
+def test_wrong_images(name, images, message):
+    model = make(name, "mixture")
+    with one_line_error(message):
+        apply(model, jnp.asarray(images))
+    with one_line_error(message):
+        objectives.log_likelihood(model, perturbed(model), images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "the model has 2 classes and needs labels"),
+        (np.zeros(3, np.int32), r"labels have shape \(3,\) .*shape \(2,\) are needed"),
+        (np.zeros((2, 1), np.int32), r"labels have shape \(2, 1\) .*shape \(2,\) are needed"),
+        (np.zeros(2, np.float32), r"labels have .*dtype float32; integers .* are needed"),
+        (np.array([0, 2], np.int32), "labels go from 0 to 2; the model's 2 classes are 0 … 1"),
+        (np.array([-1, 0], np.int32), "labels go from -1 to 0; the model's 2 classes are 0 … 1"),
+    ],
+)
+@every_model
+def test_wrong_labels(name, labels, message):
+    model = make(name, "categorical")
+    with one_line_error(message):
+        apply(model, some_images(model, 2), labels)
+
+
+@every_model
+def test_labels_for_a_model_without_classes(name):
+    model = make(name, "bernoulli")
+    with one_line_error(r"labels were given to a model without classes \(num_classes=None\)"):
+        apply(model, some_images(model, 2), jnp.zeros(2, jnp.int32))

@@ -1,0 +1,180 @@
+"""Nats an image, nats a site, bits/dim, and p(y | x): against what they are defined to be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax import likelihoods, objectives
+
+from .cases import (
+    every_case,
+    every_image,
+    every_model,
+    make,
+    one_line_error,
+    perturbed,
+    quick_compilation,  # noqa: F401
+    some_images,
+    some_labels,
+)
+
+log_likelihood = jax.jit(objectives.log_likelihood, static_argnums=0)
+log_likelihood_map = jax.jit(objectives.log_likelihood_map, static_argnums=0)
+log_posterior = jax.jit(objectives.log_posterior, static_argnums=0)
+
+
+@every_case
+def test_an_image_is_the_sum_of_its_sites(x64, name, case):
+    """log p(x) = sum of the map, [B, H, W, S]; each term is a log-probability."""
+    model = make(name, case, dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 5), some_labels(model, 5)
+    nats = log_likelihood(model, variables, images, labels)
+    sites = log_likelihood_map(model, variables, images, labels)
+    channels = model.image_shape[-1]
+    assert sites.shape == (5, *model.image_shape[:2], model.likelihood.sites(channels))
+    assert nats.shape == (5,)
+    assert nats.dtype == sites.dtype == np.float64
+    assert float(jnp.max(sites)) <= 0
+    np.testing.assert_allclose(nats, np.asarray(sites).reshape(5, -1).sum(-1), rtol=1e-12)
+
+
+@every_model
+def test_a_batch_changes_nothing_for_an_image(x64, name):
+    """Images are scored one by one, in whatever company."""
+    model = make(name, "categorical", dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 5), some_labels(model, 5)
+    together = log_likelihood(model, variables, images, labels)
+    alone = [
+        float(log_likelihood(model, variables, images[i : i + 1], labels[i : i + 1])[0])
+        for i in range(5)
+    ]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+def test_bits_per_dim():
+    """−nats / (H · W · C · ln 2), whatever leads."""
+    nats = jnp.asarray([[-96.0 * np.log(2), 0.0, -1.0]])
+    bits = objectives.bits_per_dim(nats, (4, 8, 3))
+    np.testing.assert_allclose(bits, [[1.0, 0.0, 1 / (96 * np.log(2))]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [2, 17])
+@every_model
+def test_the_uniform_model_costs_log2_of_the_levels(x64, name, levels):
+    """All parameters zero: every level has the same probability."""
+    likelihood = likelihoods.Categorical(levels)
+    model = make(name, "categorical-rgb", likelihood=likelihood, dtype="float64")
+    variables = jax.tree.map(jnp.zeros_like, perturbed(model))
+    nats = log_likelihood(model, variables, some_images(model, 2), None)
+    bits = objectives.bits_per_dim(nats, model.image_shape)
+    np.testing.assert_allclose(bits, np.log2(levels), rtol=1e-12)
+
+
+@every_model
+def test_posterior_is_bayes_rule(x64, name):
+    """p(y | x) = p(x | y) / sum_y' p(x | y') with equal priors, and its terms add up to 1."""
+    model = make(name, "categorical-rgb", dtype="float64", num_classes=3)
+    variables, images = perturbed(model), some_images(model, 4)
+    posterior = np.exp(log_posterior(model, variables, images))
+    assert posterior.shape == (4, 3)
+    np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-12)
+    likelihood = np.stack(
+        [
+            np.exp(log_likelihood(model, variables, images, jnp.full(4, y, jnp.int32)))
+            for y in range(3)
+        ],
+        axis=-1,
+    )
+    np.testing.assert_allclose(posterior, likelihood / likelihood.sum(-1, keepdims=True), rtol=1e-9)
+    assert np.abs(posterior - 1 / 3).max() > 0.05  # labels make a difference
+
+
+@every_model
+def test_posterior_averages_to_the_prior(x64, name):
+    """Over all images, sum_x p(x) p(y | x) = p(y), which is uniform."""
+    model = make(name, "categorical", (2, 2), dtype="float64", num_classes=2)
+    variables, images = perturbed(model), jnp.asarray(every_image(model))
+    posterior = np.exp(log_posterior(model, variables, images))
+    evidence = np.mean(
+        [
+            np.exp(log_likelihood(model, variables, images, jnp.full(len(images), y, jnp.int32)))
+            for y in range(2)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(evidence @ posterior, 0.5, rtol=1e-10)
+
+
+def test_posterior_needs_classes():
+    model = make("GatedPixelCNN", "bernoulli")
+    with one_line_error(r"the model has no classes \(num_classes=None\)"):
+        objectives.log_posterior(model, perturbed(model), some_images(model, 2))
+
+
+@every_model
+def test_dropout_is_active_iff_its_rng_is_passed(name):
+    """Without the rng, as if there were no dropout; with it, one key one value."""
+    model = make(name, "categorical", dropout=0.5, features=8)
+    variables, images, labels = perturbed(model), some_images(model, 4), some_labels(model, 4)
+
+    @jax.jit
+    def score(images, labels, key):
+        return objectives.log_likelihood(model, variables, images, labels, rngs={"dropout": key})
+
+    plain = log_likelihood(model, variables, images, labels)
+    without = log_likelihood(model.clone(dropout=0.0), variables, images, labels)
+    np.testing.assert_array_equal(plain, without)
+    one, again, other = (np.asarray(score(images, labels, jax.random.key(k))) for k in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).all()
+    assert (one != plain).all()
+    assert np.isfinite(one).all()
+
+
+@every_model
+def test_constants_inside_jit(name):
+    """Images and labels that a compiled function closes over are scored like any others."""
+    model = make(name, "categorical")
+    variables, images, labels = perturbed(model), some_images(model, 2), some_labels(model, 2)
+    closed = jax.jit(lambda v: objectives.log_likelihood(model, v, images, labels))
+    np.testing.assert_allclose(
+        closed(variables), log_likelihood(model, variables, images, labels), rtol=1e-5
+    )
+
+
+@every_model
+def test_gradient_is_the_slope(x64, name):
+    """d log p / d θ agrees with finite differences along a random direction, and every
+
+    parameter has an influence.
+    """
+    model = make(name, "categorical", dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 4), some_labels(model, 4)
+
+    @jax.jit
+    def loss(variables, images, labels):
+        return jnp.sum(objectives.log_likelihood(model, variables, images, labels))
+
+    gradient = jax.jit(jax.grad(loss))(variables, images, labels)
+    direction = perturbed(model, seed=1)
+    slope = sum(
+        float(jnp.vdot(g, d))
+        for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+    )
+    h = 1e-5
+    ahead, behind = (
+        float(
+            loss(
+                jax.tree.map(lambda v, d, s=s: v + s * h * d, variables, direction), images, labels
+            )
+        )
+        for s in (1, -1)
+    )
+    np.testing.assert_allclose((ahead - behind) / (2 * h), slope, rtol=1e-3)
+    dead = [
+        jax.tree_util.keystr(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(gradient)
+        if not jnp.any(g)
+    ]
+    assert not dead, "no influence on the likelihood"

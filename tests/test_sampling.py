@@ -1,0 +1,522 @@
+"""Three methods, one distribution: equal images, the model's frequencies, exact completion."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from gen_jax import likelihoods, objectives, sampling
+
+from .cases import (
+    CASES,
+    by_site,
+    chain_rule,
+    every_image,
+    every_model,
+    generation_order,
+    make,
+    one_line_error,
+    optimized,
+    perturbed,
+    quick_compilation,  # noqa: F401
+    some_images,
+    some_labels,
+    whole_image_params,
+)
+
+METHODS = ("scan", "naive", "fixed_point")
+BATCH = 8
+KEY = jax.random.key(7)
+
+log_likelihood = jax.jit(objectives.log_likelihood, static_argnums=0)
+
+
+def complete(model, variables, images, known, **options):
+    """As int32, which `sample` uses inside: one compiled program for both."""
+    images = jnp.asarray(images, jnp.int32)
+    options = {"labels": some_labels(model, len(images)), **options}
+    return np.asarray(sampling.complete(model, variables, KEY, images, known, **options))
+
+
+def sample(model, variables, count=BATCH, **options):
+    options = {"labels": some_labels(model, count), **options}
+    return np.asarray(sampling.sample(model, variables, KEY, count, **options))
+
+
+# Equal images.
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def double(request):
+    """Model and variables in float64; of module scope, so that a case compiles once."""
+    with jax.enable_x64(True):
+        num_layers = 2 if request.param[1] == "categorical" else 1
+        model = make(*request.param, dtype="float64", num_layers=num_layers)
+        return model, perturbed(model)
+
+
+def test_methods_agree(x64, double):
+    """scan, naive and fixed point: equal images at every temperature, sampling and completing."""
+    model, variables = double
+    labels = some_labels(model, BATCH)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, model.likelihood.levels, (BATCH, *model.image_shape))
+    nothing = np.zeros(images.shape, bool)
+    part = rng.random(images.shape) < 0.4  # channels of a pixel apart
+    sites = generation_order(model).size
+    for temperature, known in itertools.product((0.0, 0.7, 1.0), (nothing, part)):
+        results = [
+            sampling.run(model, variables, KEY, images, known, labels, temperature, method)
+            for method in METHODS
+        ]
+        first = np.asarray(results[0].images)
+        for result in results[1:]:
+            np.testing.assert_array_equal(first, result.images)
+        np.testing.assert_array_equal(first[known], images[known])
+        assert first.max() < model.likelihood.levels
+        assert [int(r.passes) for r in results[:2]] == [1, sites]
+        assert int(results[2].passes) <= sites + 1
+    np.testing.assert_array_equal(
+        sample(model, variables),
+        sampling.run(model, variables, KEY, images, nothing, labels, 1.0, "scan").images,
+    )
+
+
+def test_completion_of_a_sample_gives_it_back(double):
+    """With its own key and any part of it known, channels of a pixel apart: the same image."""
+    with jax.enable_x64(True):
+        model, variables = double
+        images = sample(model, variables)
+
+        @settings(max_examples=12, deadline=None, derandomize=True, database=None)
+        @given(hnp.arrays(bool, images.shape, elements=st.booleans(), fill=st.booleans()))
+        def holds(known):
+            np.testing.assert_array_equal(complete(model, variables, images, known), images)
+            # Nor does it matter what stands where nothing is known.
+            other = np.where(known, images, model.likelihood.levels - 1 - images)
+            np.testing.assert_array_equal(complete(model, variables, other, known), images)
+
+        holds()
+
+
+def test_completion_keeps_and_reads_what_is_known(x64, double):
+    """Known values stand, later sites depend on them, earlier ones do not."""
+    model, variables = double
+    order = generation_order(model)
+    shape = (BATCH, *model.image_shape)
+    known = np.zeros(by_site(model, np.zeros(shape)).shape, bool)
+    third = order.size // 3
+    known[:, order[third : 2 * third]] = True
+    known = known.reshape(shape)
+    read = False
+    for first in range(0, 10 * BATCH, BATCH):  # a single bit may move few draws: enough images
+        completed = [
+            complete(model, variables, np.full(shape, level), known, first=first)
+            for level in range(model.likelihood.levels)
+        ]
+        for level, images in enumerate(completed):
+            assert (images[known] == level).all()
+        sites = np.stack([by_site(model, images) for images in completed])[:, :, order]
+        assert (sites[:, :, :third] == sites[0, :, :third]).all()
+        read |= (sites[:, :, 2 * third :] != sites[0, :, 2 * third :]).any()
+    assert read
+
+
+@every_model
+def test_fixed_point_stops_as_soon_as_nothing_changes(x64, name):
+    """A model that reads nothing is drawn in one pass and checked in a second."""
+    model = make(name, "categorical", dtype="float64")
+    variables = jax.tree.map(jnp.zeros_like, perturbed(model))
+    given, known = np.ones((BATCH, *model.image_shape), int), np.zeros((), bool)
+    known = np.broadcast_to(known, given.shape)
+    labels = some_labels(model, BATCH)
+    result = sampling.run(model, variables, KEY, given, known, labels, 1.0, "fixed_point")
+    assert int(result.passes) == 2
+    all_known = np.ones_like(known)
+    result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, "fixed_point")
+    assert int(result.passes) == 1
+    np.testing.assert_array_equal(result.images, given)
+
+
+def draws_from_whole_image(model, variables, images, labels, temperature=1.0):
+    """Each site drawn again from the finished images' whole-image parameters, [B, N, V]."""
+    ids = jnp.arange(len(images), dtype=jnp.int32)
+    params = whole_image_params(model, variables, jnp.asarray(images, jnp.int32), labels)
+    noise = sampling.site_noise(model, KEY, ids)
+    sites = by_site(model, jnp.asarray(images, jnp.int32))
+    known = jnp.zeros(sites.shape, bool)
+    temperature = jnp.asarray(temperature, params.dtype)
+    return model.likelihood.draw(params, noise, temperature, sites, known)
+
+
+@pytest.mark.parametrize(
+    ("case", "likelihood"),
+    [
+        ("categorical-rgb", likelihoods.Categorical(256)),
+        ("mixture-rgb", likelihoods.DiscretizedLogisticMixture(256, 3)),
+    ],
+    ids=["categorical-rgb", "mixture-rgb"],
+)
+@every_model
+def test_float32_sites_are_draws_of_the_whole_image(name, case, likelihood):
+    """At most 1 site in 1,000 differs when drawn again from the finished image's parameters."""
+    model = make(name, case, (8, 8), likelihood=likelihood, num_layers=1)
+    variables, labels = perturbed(model), some_labels(model, 32)
+    with optimized():  # as everywhere but in these tests
+        images = sample(model, variables, 32)
+        again = draws_from_whole_image(model, variables, images, labels)
+    assert images.dtype == np.uint8
+    different = np.mean(np.any(np.asarray(again) != by_site(model, images), axis=-1))
+    assert different <= 1e-3
+
+
+@every_model
+def test_labels_decide(x64, name):
+    """Same noise, another label, another image; and each image has its own label."""
+    model = make(name, "categorical", dtype="float64")
+    variables = perturbed(model)
+    zeros, ones = (np.full(BATCH, y, np.int32) for y in (0, 1))
+    images = [sample(model, variables, labels=labels) for labels in (zeros, ones, zeros)]
+    assert (images[0] != images[1]).any()
+    np.testing.assert_array_equal(images[0], images[2])
+    mixed = sample(model, variables, labels=np.arange(BATCH, dtype=np.int32) % 2)
+    np.testing.assert_array_equal(mixed[::2], images[0][::2])
+    np.testing.assert_array_equal(mixed[1::2], images[1][1::2])
+
+
+@every_model
+def test_noise_belongs_to_an_image(x64, name):
+    """Eight at once, two batches of four, and chunks that do not divide: the same images."""
+    model = make(name, "categorical", dtype="float64")
+    variables, labels = perturbed(model), np.asarray(some_labels(model, 8))
+    together = sample(model, variables, 8, labels=labels)
+    assert len(np.unique(together.reshape(8, -1), axis=0)) > 1
+    halves = [
+        sample(model, variables, 4, labels=labels[first : first + 4], first=first)
+        for first in (0, 4)
+    ]
+    np.testing.assert_array_equal(np.concatenate(halves), together)
+    chunks = list(sampling.sample_in_chunks(model, variables, KEY, 7, 4, labels=labels[:7]))
+    assert [len(chunk) for chunk in chunks] == [4, 3]
+    np.testing.assert_array_equal(np.concatenate(chunks), together[:7])
+
+
+def test_another_key_gives_other_images(x64):
+    model = make("GatedPixelCNN", "bernoulli", dtype="float64")
+    variables = perturbed(model)
+    a, b = (sampling.sample(model, variables, jax.random.key(k), BATCH) for k in (0, 1))
+    assert (np.asarray(a) != np.asarray(b)).any()
+
+
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [("categorical", "scan"), ("mixture", "fixed_point")],
+)
+@every_model
+def test_four_devices_draw_the_same_images(x64, name, case, method):
+    """A mesh of four: equal to one device, and an image does not know where it is drawn."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    model = make(name, case, dtype="float64")
+    variables = perturbed(model)
+    alone = sample(model, variables, method=method)
+    np.testing.assert_array_equal(sample(model, variables, method=method, mesh=mesh), alone)
+    if method == "scan":
+        known = np.arange(model.image_shape[1])[:, None] < 2
+        np.testing.assert_array_equal(
+            complete(model, variables, 1 - alone % 2, known, mesh=mesh),
+            complete(model, variables, 1 - alone % 2, known),
+        )
+    with one_line_error("6 images do not divide over 4 devices"):
+        sample(model, variables, 6, mesh=mesh)
+
+
+@every_model
+def test_known_broadcasts(x64, name):
+    """A mask of a row, of an image, of one channel: as if written out."""
+    model = make(name, "categorical-rgb", dtype="float64")
+    variables = perturbed(model)
+    images = np.asarray(some_images(model, BATCH))
+    height, width, _ = model.image_shape
+    for known in (
+        np.arange(height)[:, None, None] < 2,
+        np.arange(width)[:, None] < 2,
+        np.array([True, False, False]),
+        np.array(True),
+        jnp.asarray([False, False, True]),
+    ):
+        written_out = np.broadcast_to(known, images.shape)
+        found = complete(model, variables, images, known)
+        np.testing.assert_array_equal(found, complete(model, variables, images, written_out))
+        np.testing.assert_array_equal(found[written_out], images[written_out])
+
+
+# The sampler samples the model.
+
+TINY = [
+    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
+    ("categorical", (2, 2), likelihoods.Categorical(3)),
+    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
+    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
+    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
+]
+COUNT = 8192
+
+
+def probabilities(model, variables, labels):
+    """p(x) of `every_image`, float64, and the weights that turn an image into its index."""
+    images = every_image(model)
+    labels = None if labels is None else jnp.full(len(images), labels[0], jnp.int32)
+    nats = np.asarray(log_likelihood(model, variables, jnp.asarray(images), labels), np.float64)
+    size = int(np.prod(model.image_shape))
+    return np.exp(nats), model.likelihood.levels ** np.arange(size)[::-1]
+
+
+def assert_frequencies(indices, expected):
+    """Chi-square at a level of 1e-4, rare outcomes pooled; impossible ones must not occur."""
+    counts = np.bincount(indices, minlength=expected.size)
+    assert not counts[expected < 1e-12].any()
+    expected = expected * indices.size
+    common = expected >= 5
+    observed = np.append(counts[common], counts[~common].sum())
+    expected = np.append(expected[common], expected[~common].sum())
+    if expected[-1] < 5:  # too few to be a bin of their own
+        observed = np.append(observed[:-2], observed[-2:].sum())
+        expected = np.append(expected[:-2], expected[-2:].sum())
+    statistic = ((observed - expected) ** 2 / expected).sum()
+    assert len(expected) > 3
+    assert stats.chi2.sf(statistic, len(expected) - 1) > 1e-4
+
+
+@pytest.mark.parametrize(("case", "size", "likelihood"), TINY, ids=[c for c, *_ in TINY])
+@every_model
+def test_frequencies_are_the_models_probabilities(name, case, size, likelihood):
+    """Over all images of a tiny shape, in sampling and in completing with partly known pixels."""
+    model = make(name, case, size, likelihood=likelihood, num_layers=1)
+    variables = perturbed(model, seed=1)
+    labels = None if model.num_classes is None else np.ones(COUNT, np.int32)
+    expected, weights = probabilities(model, variables, labels)
+    images = sample(model, variables, COUNT, labels=labels)
+    assert_frequencies(images.reshape(COUNT, -1).astype(int) @ weights, expected)
+
+    # Every second value of the image is known, so on RGB some channels of each pixel: what is
+    # drawn follows the chain rule over values in generation order.
+    count, levels = weights.size, likelihood.levels
+    known = np.arange(count) % 2 == 1
+    truth = np.arange(count) // 2 % levels
+    mask = known.reshape(model.image_shape)
+    filled = np.broadcast_to(truth.reshape(model.image_shape), images.shape)
+    images = complete(model, variables, filled, mask, labels=labels)
+    joint = expected.reshape((levels,) * count)
+    channels = model.image_shape[-1]
+    values = channels // likelihood.sites(channels)
+    order = (generation_order(model)[:, None] * values + np.arange(values)).reshape(-1)
+    conditionals = chain_rule(joint.transpose(order))
+    wanted = np.prod(conditionals[~known[order]], axis=0).transpose(np.argsort(order))
+    for axis in np.flatnonzero(known):
+        wanted = np.where(np.indices(joint.shape)[axis] == truth[axis], wanted, 0)
+    np.testing.assert_allclose(wanted.sum(), 1, rtol=1e-5)
+    assert_frequencies(images.reshape(COUNT, -1).astype(int) @ weights, wanted.reshape(-1))
+
+
+@every_model
+def test_temperature_zero_takes_the_most_probable_level(x64, name):
+    """Every site is the mode of its own distribution, and one key is like another."""
+    model = make(name, "categorical", dtype="float64")
+    variables, labels = perturbed(model), some_labels(model, BATCH)
+    images = sample(model, variables, temperature=0.0)
+    params = whole_image_params(model, variables, jnp.asarray(images, jnp.int32), labels)
+    np.testing.assert_array_equal(by_site(model, images)[..., 0], np.argmax(params, axis=-1))
+
+
+def test_temperature_scales_the_logits(x64):
+    """Sampling at T is sampling at 1 with all logits divided by T."""
+    model = make("GatedPixelCNN", "categorical", dtype="float64")
+    variables = perturbed(model)
+    head = variables["params"]["head"]
+    last = max(head)
+    cold = {**head, last: jax.tree.map(lambda x: x / 0.5, head[last])}
+    cold = {"params": {**variables["params"], "head": cold}}
+    np.testing.assert_array_equal(
+        sample(model, variables, temperature=0.5), sample(model, cold, temperature=1.0)
+    )
+
+
+# Compilation.
+
+
+def test_a_second_call_compiles_nothing():
+    """Another key, temperature, label, mask, or an equal model made anew: no compilation."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if "compile" in event:
+            compiled.append((event, duration))
+
+    model = make("GatedPixelCNN", "categorical")
+    variables, labels = perturbed(model), some_labels(model, BATCH)
+    images = sampling.sample(model, variables, jax.random.key(0), BATCH, labels=labels)
+    known = np.zeros(images.shape, bool)
+    images = sampling.complete(model, variables, jax.random.key(0), images, known, labels=labels)
+    keys, others = [jax.random.key(k) for k in range(3)], 1 - np.asarray(labels)
+    other = make("GatedPixelCNN", "categorical")
+    assert other is not model
+    jax.block_until_ready(images)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for key, temperature in zip(keys, (0.9, 0.5, 0.0), strict=True):
+            sampling.sample(other, variables, key, BATCH, labels=others, temperature=temperature)
+            sampling.complete(other, variables, key, images, ~known, labels=labels)
+        list(
+            sampling.sample_in_chunks(
+                model, variables, keys[0], 10, BATCH, labels=np.zeros(10, np.int32)
+            )
+        )
+        assert not compiled
+        sampling.sample(model, variables, keys[0], BATCH + 1, labels=np.zeros(BATCH + 1, np.int32))
+        assert compiled, "the count would have missed a compilation"
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+# Canvases.
+
+
+@pytest.mark.parametrize("case", ["bernoulli", "categorical-rgb", "mixture-rgb"])
+@every_model
+def test_canvases_show_the_image_in_generation_order(name, case):
+    """From empty to whole, each frame extends the last, n sites of the order after n."""
+    model = make(name, case)
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, model.likelihood.levels, (2, *model.image_shape)).astype(np.uint8)
+    order = generation_order(model)
+    frames, drawn = sampling.canvases(model, images, order.size + 1)
+    assert frames.shape == drawn.shape == (order.size + 1, *images.shape)
+    assert frames.dtype == images.dtype
+    assert not drawn[0].any()
+    assert not frames[0].any()
+    assert drawn[-1].all()
+    np.testing.assert_array_equal(frames[-1], images)
+    np.testing.assert_array_equal(frames, np.where(drawn, images, 0))
+    for n, site in enumerate(order):
+        assert not (drawn[n] & ~drawn[n + 1]).any()
+        new = by_site(model, drawn[n + 1] & ~drawn[n])
+        assert new[:, site].all()
+        assert new.sum() == new[:, site].size
+    few, few_drawn = sampling.canvases(model, images, 4)
+    assert len(few) == 4
+    np.testing.assert_array_equal(few[-1], images)
+    assert not few_drawn[0].any()
+
+
+def test_canvases_of_a_completion_start_from_what_is_known():
+    model = make("GatedPixelCNN", "categorical-rgb")
+    images = np.asarray(some_images(model, 2), np.uint8)
+    known = np.array([True, False, False])
+    frames, drawn = sampling.canvases(model, images, 3, known)
+    np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
+    np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
+    np.testing.assert_array_equal(frames[-1], images)
+
+
+# Bad input.
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    model = make("GatedPixelCNN", "categorical")
+    return model, perturbed(model)
+
+
+@pytest.fixture(scope="module")
+def unconditional():
+    model = make("GatedPixelCNN", "mixture")
+    return model, perturbed(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_images": 0}, "num_images is 0; it must be at least 1"),
+        ({"num_images": -2}, "num_images is -2; it must be at least 1"),
+        ({"temperature": -0.5}, "temperature is -0.5; it must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan; it must be 0 or more"),
+        ({"temperature": float("inf")}, "temperature is inf; it must be "),
+        ({"method": "jacobi"}, "unknown method 'jacobi'; known: scan, naive, fixed_point"),
+        ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
+        ({"first": -1}, "first is -1; it must be at least 0"),
+    ],
+    ids=str,
+)
+def test_wrong_sample(unconditional, options, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        sampling.sample(model, variables, KEY, **{"num_images": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "the model has 2 classes and needs labels"),
+        (np.zeros(3, np.int32), r"labels have shape \(3,\) .*shape \(4,\) are needed"),
+        (np.zeros(4, np.float32), "labels have .*dtype float32; integers .* are needed"),
+        (np.full(4, 2), "labels go from 2 to 2; the model's 2 classes are 0 … 1"),
+        (np.array([0, 1, -1, 0]), "labels go from -1 to 1; the model's 2 classes are 0 … 1"),
+    ],
+    ids=str,
+)
+def test_wrong_labels(conditional, labels, message):
+    model, variables = conditional
+    with one_line_error(message):
+        sampling.sample(model, variables, KEY, 4, labels=labels)
+    with one_line_error(message):
+        images = np.zeros((4, *model.image_shape), np.int32)
+        sampling.complete(model, variables, KEY, images, images == 0, labels=labels)
+    with one_line_error(message):
+        list(sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("images", "known", "message"),
+    [
+        (np.zeros((2, 4, 3, 1), int), True, r"images have shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((3, 4, 1), int), True, r"images have shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4, 1)), True, "images have dtype float64; integer levels 0 … 4"),
+        (np.full((2, 3, 4, 1), 5), True, "images go from 5 to 5; the model's 5 levels are 0 … 4"),
+        (np.full((2, 3, 4, 1), -1), True, "images go from -1 to -1; .*5 levels are 0 … 4"),
+        (np.zeros((2, 3, 4, 1), int), 1, "known has dtype int64; it must be bool"),
+        (np.zeros((2, 3, 4, 1), int), 0.5, "known has dtype float64; it must be bool"),
+        (np.zeros((2, 3, 4, 1), int), [True, False], r"known has shape \(2,\), .*\(2, 3, 4, 1\)"),
+        (np.zeros((2, 3, 4, 1), int), [[[[[True]]]]], r"known has shape \(1, 1, 1, 1, 1\), "),
+    ],
+)
+def test_wrong_complete(unconditional, images, known, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        sampling.complete(model, variables, KEY, images, np.asarray(known))
+
+
+def test_no_images_to_complete(unconditional):
+    model, variables = unconditional
+    images = np.zeros((0, *model.image_shape), int)
+    with one_line_error(r"images .*\b0\b"):
+        sampling.complete(model, variables, KEY, images, np.array(True))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "chunk_size", "message"),
+    [
+        (0, 4, "num_images is 0; it must be at least 1"),
+        (4, 0, "chunk_size is 0; it must be at least 1"),
+        (4, -1, "chunk_size is -1; it must be at least 1"),
+    ],
+)
+def test_wrong_chunks(unconditional, num_images, chunk_size, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        list(sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size))
