@@ -14,15 +14,16 @@ images are equal; in float32 a site may differ where its noise lies within round
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gen_jax.models.autoregressive import AutoregressiveModel, check_labels
+from gen_jax.models.autoregressive import AutoregressiveModel, at_least, check_labels
 from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Known, Labels, Levels, UInt
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
@@ -52,8 +53,7 @@ def sample(
     With a mesh the batch is split over its devices, and `num_images` must divide evenly.
     ValueError for labels that the model does not take, a negative temperature, an unknown method.
     """
-    if num_images < 1:
-        raise ValueError(f"num_images is {num_images}; it must be at least 1")
+    at_least("num_images", num_images, 1)
     given = np.zeros((num_images, *model.image_shape), np.int32)
     check_labels(model.num_classes, labels, num_images)
     known = np.zeros(given.shape, bool)
@@ -79,6 +79,8 @@ def complete(
     site has no influence on those before it. Errors as in `sample`, and for levels out of range.
     """
     model.check(images, labels)
+    if len(images) == 0:
+        raise ValueError(f"images have shape {images.shape}: there are 0 to complete")
     if known.dtype != bool:
         raise ValueError(f"known has dtype {known.dtype}; it must be bool")
     try:
@@ -105,6 +107,8 @@ def sample_in_chunks(
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once."""
+    at_least("num_images", num_images, 1)
+    at_least("chunk_size", chunk_size, 1)
     check_labels(model.num_classes, labels, num_images)
     for first in range(0, num_images, chunk_size):
         indices = np.minimum(np.arange(first, first + chunk_size), num_images - 1)
@@ -160,12 +164,15 @@ def run(
     mesh: Mesh | None = None,
 ) -> Generation:
     """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
-    if not temperature >= 0:
-        raise ValueError(f"temperature is {temperature}; it must be 0 or more")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; it must be 0 or more, and finite")
+    at_least("first", first, 0)
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
     if mesh is not None and given.shape[0] % mesh.size:
         raise ValueError(f"{given.shape[0]} images do not divide over {mesh.size} devices")
+    if mesh is not None:  # a loaded model lies on one device
+        variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     ids = np.arange(first, first + given.shape[0], dtype=np.int32)
     dtype = np.dtype(model.real_dtype)
     return _compiled(

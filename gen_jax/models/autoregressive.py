@@ -11,6 +11,7 @@ nothing of noise, the sampler nothing of models.
 from typing import Any, TypeAlias, get_args
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -128,6 +129,8 @@ class AutoregressiveModel(nn.Module):
 
     def check(self, images: Levels, labels: Labels | None) -> None:
         """ValueError unless images and labels have the shapes and types that the model takes."""
+        if self.dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
+            raise ValueError("dtype is 'float64', which needs jax_enable_x64")
         if images.ndim != 4 or images.shape[1:] != tuple(self.image_shape):
             raise ValueError(
                 f"images have shape {images.shape}; {type(self).__name__} takes "
@@ -184,7 +187,8 @@ def _check_range(values: Any, count: int, name: str, kind: str) -> None:
     """ValueError unless all are in 0 … count − 1. Traced values cannot be looked at."""
     if isinstance(values, Tracer) or values.size == 0:
         return
-    low, high = int(np.min(values)), int(np.max(values))
+    values = np.asarray(values)  # NumPy, so that a jit around this does not trace it
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= count:
         raise ValueError(
             f"{name} go from {low} to {high}; the model's {count} {kind} are 0 … {count - 1}"

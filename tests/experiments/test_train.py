@@ -20,7 +20,8 @@ def test_trains_resumes_and_refuses(tmp_path):
     assert [record["step"] for record in records] == [2, 4]
     assert all(record["count"] == 250 for record in records)
     for name in ("loss.png", "samples/step_0000002.png", "samples/step_0000004.png"):
-        assert np.asarray(Image.open(workdir / name)).std() > 0
+        with Image.open(workdir / name) as picture:
+            assert np.asarray(picture).std() > 0
     model, variables = gen_jax.load(workdir)
     assert model.image_shape == (4, 4, 1)
     assert np.isfinite(variables["params"]["head"]["convs_0"]["bias"]).all()
