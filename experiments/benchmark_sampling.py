@@ -193,7 +193,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     }
     path = folder / "sampling.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
-    same = [row for row in rows if row["image_shape"] == tuple(model.image_shape)]
+    same = rows[: len(options.batch_sizes)]
     curves = {
         method: (
             [row["batch"] for row in same],

@@ -81,6 +81,7 @@ def complete(
     model.check(images, labels)
     if len(images) == 0:
         raise ValueError(f"images have shape {images.shape}: there are 0 to complete")
+    known = np.asarray(known)
     if known.dtype != bool:
         raise ValueError(f"known has dtype {known.dtype}; it must be bool")
     try:
@@ -167,6 +168,7 @@ def run(
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; it must be 0 or more, and finite")
     at_least("first", first, 0)
+    model.check_dtype()
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
     if mesh is not None and given.shape[0] % mesh.size:

@@ -306,6 +306,8 @@ def test_float64_needs_x64():
             {"params": {}},
             jnp.zeros((1, 3, 4, 1), jnp.int32),
         )
+    with one_line_error("float64.*jax_enable_x64"):
+        sampling.sample(model, {"params": {}}, jax.random.key(0), 1)
 
 
 # Bad input.

@@ -129,8 +129,7 @@ class AutoregressiveModel(nn.Module):
 
     def check(self, images: Levels, labels: Labels | None) -> None:
         """ValueError unless images and labels have the shapes and types that the model takes."""
-        if self.dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
-            raise ValueError("dtype is 'float64', which needs jax_enable_x64")
+        self.check_dtype()
         if images.ndim != 4 or images.shape[1:] != tuple(self.image_shape):
             raise ValueError(
                 f"images have shape {images.shape}; {type(self).__name__} takes "
@@ -143,6 +142,11 @@ class AutoregressiveModel(nn.Module):
             )
         _check_range(images, self.likelihood.levels, "images", "levels")
         check_labels(self.num_classes, labels, images.shape[0])
+
+    def check_dtype(self) -> None:
+        """ValueError if JAX would compute in float32 where the model asks for float64."""
+        if self.dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
+            raise ValueError("dtype is 'float64', which needs jax_enable_x64")
 
     def site_params(self, features: Float[Array, "B H W SP"]) -> SiteParams:
         """The head's output as `[B, H, W, S, P]`, at least in float32."""
