@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax import likelihoods, models, objectives
+from gen_jax import likelihoods, models, objectives, sampling
 
 from .cases import (
     CASES,
