@@ -105,7 +105,7 @@ def save_site_map(
 
 
 def save_curves(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    curves: Mapping[str, tuple[Sequence[int | float], Sequence[int | float]]],
     path: PathLike,
     *,
     x_label: str,

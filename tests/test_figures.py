@@ -1,0 +1,68 @@
+"""Pictures show the levels that they are given, where they belong."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gen_jax import figures
+
+
+def test_levels_become_grey_values_from_black_to_white():
+    levels = np.arange(17, dtype=np.uint8).reshape(1, 1, 17, 1)
+    rgb = figures.to_rgb(levels, 17)
+    assert rgb.shape == (1, 1, 17, 3)
+    assert rgb[0, 0, 0].tolist() == [0, 0, 0]
+    assert rgb[0, 0, 16].tolist() == [255, 255, 255]
+    assert (np.diff(rgb[0, 0, :, 0].astype(int)) > 0).all()
+
+
+def test_two_channels_cannot_be_drawn():
+    with pytest.raises(ValueError, match="2 channels; 1 or 3"):
+        figures.to_rgb(np.zeros((1, 2, 2, 2), np.uint8), 2)
+
+
+def test_a_grid_holds_every_image_in_reading_order(tmp_path):
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * np.ones((1, 3, 2, 1), np.uint8)
+    path = figures.save_grid(images, 6, tmp_path / "grid.png", columns=3)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    zoom = pixels.shape[1] // (3 * 3 + 1)
+    small = pixels[zoom // 2 :: zoom, zoom // 2 :: zoom]
+    assert small.shape == (2 * 4 + 1, 3 * 3 + 1, 3)
+    for i in range(6):
+        row, column = (i // 3) * 4 + 1, (i % 3) * 3 + 1
+        assert (small[row : row + 3, column : column + 2] == 51 * i).all()
+
+
+def test_completions_hide_what_is_not_known(tmp_path):
+    originals = np.ones((2, 4, 4, 1), np.uint8)
+    known = (np.arange(4) < 2)[:, None, None]
+    completions = [np.zeros_like(originals)] * 3
+    path = figures.save_completions(originals, known, completions, 2, tmp_path / "c.png")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    zoom = pixels.shape[1] // (5 * 5 + 1)
+    small = pixels[zoom // 2 :: zoom, zoom // 2 :: zoom]
+    assert (small[1:5, 1:5] == 255).all()  # the original
+    assert (small[1:3, 6:10] == 255).all()  # its known half
+    assert (small[3:5, 6:10] != 255).any()
+    assert (small[1:5, 11:15] == 0).all()  # a completion
+
+
+def test_an_animation_has_a_frame_for_each_canvas(tmp_path):
+    drawn = np.arange(4)[:, None, None, None, None] > np.arange(3)[None, None, :, None, None]
+    drawn = np.broadcast_to(drawn, (4, 2, 3, 3, 1))
+    canvases = np.where(drawn, 1, 0).astype(np.uint8)
+    path = figures.save_animation(canvases, drawn, 2, tmp_path / "a.gif")
+    with Image.open(path) as animation:
+        assert getattr(animation, "n_frames", 1) == 4
+
+
+def test_curves_and_site_maps_are_pictures(tmp_path):
+    curve = {"train": ([1, 2, 3], [3.0, 2.0, 1.5])}
+    figures.save_curves(curve, tmp_path / "curve.png", x_label="step", y_label="bits/dim")
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    figures.save_site_map(images, -np.ones((2, 4, 4, 1)), 2, tmp_path / "map.png")
+    for name in ("curve.png", "map.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert np.asarray(picture).std() > 0
