@@ -31,8 +31,10 @@ from gen_jax.training.workdir import write_atomically
 class Options:
     """What to measure."""
 
-    model: models.GatedPixelCNN | models.PixelCNN = dataclasses.field(
-        default_factory=lambda: models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
+    model: models.GatedPixelCNN | models.PixelCNN | models.RowLSTM | models.DiagonalBiLSTM = (
+        dataclasses.field(
+            default_factory=lambda: models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
+        )
     )
     """The network, with random parameters; 7 layers of 64 features by default."""
     workdir: str | None = None

@@ -14,7 +14,7 @@ _DIGITS, _MNIST, _CIFAR10 = (8, 8, 1), (28, 28, 1), (32, 32, 3)
 class Experiment:
     """What is trained, on what, and how."""
 
-    model: models.GatedPixelCNN | models.PixelCNN
+    model: models.GatedPixelCNN | models.PixelCNN | models.RowLSTM | models.DiagonalBiLSTM
     """The network."""
     data: DataConfig
     """The images."""

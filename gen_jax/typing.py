@@ -12,7 +12,7 @@ N  sites of an image in generation order (H * W * S)
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
@@ -27,11 +27,16 @@ Nats: TypeAlias = Float[Array, " B"]
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float64"]
 Key: TypeAlias = jax.Array
+# What a model hands from step to step, and what a block hands to its steps: any pytree.
+Carry: TypeAlias = Any
+Context: TypeAlias = Any
 Draw: TypeAlias = Callable[[int, Float[Array, "B P"]], Integer[Array, "B V"]]
 
 __all__ = [
     "Array",
     "Bool",
+    "Carry",
+    "Context",
     "Draw",
     "Dtype",
     "Float",

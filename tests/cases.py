@@ -36,6 +36,16 @@ MODELS = {
         {"features": 6, "num_layers": 2, "first_kernel_size": 3},
         {"features": 12, "num_layers": 3, "first_kernel_size": 5},
     ),
+    "RowLSTM": Row(
+        models.RowLSTM,
+        {"features": 6, "num_layers": 2, "first_kernel_size": 3},
+        {"features": 9, "num_layers": 3, "first_kernel_size": 3},
+    ),
+    "DiagonalBiLSTM": Row(
+        models.DiagonalBiLSTM,
+        {"features": 6, "num_layers": 2, "first_kernel_size": 3},
+        {"features": 9, "num_layers": 2, "first_kernel_size": 3},
+    ),
 }
 
 # name: likelihood, channels, classes

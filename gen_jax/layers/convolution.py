@@ -18,8 +18,9 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gen_jax.typing import Array, Dtype, Float
+from gen_jax.typing import Array, Bool, Dtype, Float
 
 
 def param_dtype(dtype: Dtype) -> Dtype:
@@ -38,7 +39,25 @@ def gate(x: Float[Array, "*batch F2"]) -> Float[Array, "*batch F"]:
     return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
-def _kernel_init(fan_in: int) -> nn.initializers.Initializer:
+def centre_mask(
+    in_features: int, features: int, mask: Literal["A", "B"], groups: int, parts: int = 1
+) -> Bool[np.ndarray, "I O"]:
+    """What the centre tap may read: output group o of each part reads input groups i < o (mask A)
+
+    or i ≤ o (mask B).
+    """
+    inputs = np.arange(in_features)[:, None] // (in_features // groups)
+    outputs = np.arange(features)[None, :] // (features // groups)
+    return np.tile(inputs < outputs if mask == "A" else inputs <= outputs, (1, parts))
+
+
+def pick(x: Array, group: int, groups: int, parts: int = 1) -> Array:
+    """The columns of one group in every part, of features laid out `[parts, groups, …]`."""
+    split = x.reshape(*x.shape[:-1], parts, groups, -1)
+    return split[..., group, :].reshape(*x.shape[:-1], -1)
+
+
+def kernel_init(fan_in: int) -> nn.initializers.Initializer:
     # The fan-in of the open taps: masked ones carry no variance. 0.88: truncation at 2 sigma.
     return nn.initializers.truncated_normal(stddev=max(fan_in, 1) ** -0.5 / 0.8796)
 
@@ -69,7 +88,7 @@ class RowsConv(nn.Module):
 
     def setup(self) -> None:
         shape = (self.rows, self.width, self.in_features, self.features)
-        init = _kernel_init(self.rows * self.width * self.in_features)
+        init = kernel_init(self.rows * self.width * self.in_features)
         self.kernel = self.param("kernel", init, shape, param_dtype(self.dtype))
         zeros = nn.initializers.zeros
         self.bias = self.param("bias", zeros, (self.features,), param_dtype(self.dtype))
@@ -105,7 +124,7 @@ class MaskedConv(nn.Module):
     def setup(self) -> None:
         outputs = self.parts * self.features
         fan_in = (self.above * (2 * self.side + 1) + self.side) * self.in_features
-        init = _kernel_init(fan_in + (self.in_features if self.mask == "B" else 0))
+        init = kernel_init(fan_in + (self.in_features if self.mask == "B" else 0))
         dtype = param_dtype(self.dtype)
         self.kernel = self.param("kernel", init, (self.side + 1, self.in_features, outputs), dtype)
         self.bias = self.param("bias", nn.initializers.zeros, (outputs,), dtype)
@@ -113,18 +132,15 @@ class MaskedConv(nn.Module):
             shape = (self.above, 2 * self.side + 1, self.in_features, outputs)
             self.kernel_above = self.param("kernel_above", init, shape, dtype)
         if self.beside:
-            init = _kernel_init(self.beside)
+            init = kernel_init(self.beside)
             self.kernel_beside = self.param("kernel_beside", init, (self.beside, outputs), dtype)
 
     def __call__(
         self, x: Float[Array, "B H W I"], beside: Float[Array, "B H W J"] | None = None
     ) -> Float[Array, "B H W O"]:
-        inputs = jnp.arange(self.in_features)[:, None] // (self.in_features // self.groups)
-        outputs = jnp.arange(self.features)[None, :] // (self.features // self.groups)
-        centre_mask = inputs < outputs if self.mask == "A" else inputs <= outputs
-        centre_mask = jnp.tile(centre_mask, (1, self.parts))
+        mask = centre_mask(self.in_features, self.features, self.mask, self.groups, self.parts)
         kernel = self.kernel.astype(x.dtype)
-        kernel = kernel.at[-1].multiply(centre_mask.astype(x.dtype))
+        kernel = kernel.at[-1].multiply(mask.astype(x.dtype))
         bias = _broadcast_bias(self.bias, x)
         if beside is not None:
             bias = bias + beside @ self.kernel_beside.astype(x.dtype)
@@ -170,8 +186,7 @@ class MaskedConv(nn.Module):
 
     def pick(self, x: Array, group: int) -> Array:
         """The columns of output group `group`, in every part."""
-        split = x.reshape(*x.shape[:-1], self.parts, self.groups, -1)
-        return split[..., group, :].reshape(*x.shape[:-1], -1)
+        return pick(x, group, self.groups, self.parts)
 
 
 class Head(nn.Module):

@@ -8,15 +8,28 @@ import flax.linen as nn
 
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoregressive import AutoregressiveModel
+from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
 from gen_jax.models.gated_pixel_cnn import GatedPixelCNN
 from gen_jax.models.pixel_cnn import PixelCNN
+from gen_jax.models.row_lstm import RowLSTM
 
 MODELS: Mapping[str, type[nn.Module]] = {
     "PixelCNN": PixelCNN,
     "GatedPixelCNN": GatedPixelCNN,
+    "RowLSTM": RowLSTM,
+    "DiagonalBiLSTM": DiagonalBiLSTM,
 }
 
-__all__ = ["MODELS", "AutoregressiveModel", "GatedPixelCNN", "PixelCNN", "from_dict", "to_dict"]
+__all__ = [
+    "MODELS",
+    "AutoregressiveModel",
+    "DiagonalBiLSTM",
+    "GatedPixelCNN",
+    "PixelCNN",
+    "RowLSTM",
+    "from_dict",
+    "to_dict",
+]
 
 
 def to_dict(model: nn.Module) -> dict[str, Any]:

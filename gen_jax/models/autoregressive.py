@@ -8,7 +8,7 @@ nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. 
 nothing of noise, the sampler nothing of models.
 """
 
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -18,10 +18,18 @@ from jax.core import Tracer
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
-from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
-
-Carry: TypeAlias = Any
-Context: TypeAlias = Any
+from gen_jax.typing import (
+    Array,
+    Carry,
+    Context,
+    Draw,
+    Dtype,
+    Float,
+    Integer,
+    Labels,
+    Levels,
+    SiteParams,
+)
 
 
 class AutoregressiveModel(nn.Module):

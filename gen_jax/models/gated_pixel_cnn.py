@@ -28,12 +28,21 @@ from gen_jax.layers.convolution import (
 )
 from gen_jax.models.autoregressive import (
     AutoregressiveModel,
-    Carry,
-    Context,
     at_least,
     check_kernel_size,
 )
-from gen_jax.typing import Array, Draw, Dtype, Float, Integer, Labels, Levels, SiteParams
+from gen_jax.typing import (
+    Array,
+    Carry,
+    Context,
+    Draw,
+    Dtype,
+    Float,
+    Integer,
+    Labels,
+    Levels,
+    SiteParams,
+)
 
 
 class GatedPixelCNN(AutoregressiveModel):

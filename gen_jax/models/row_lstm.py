@@ -1,0 +1,78 @@
+"""Row LSTM (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks").
+
+    p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
+
+A 7 × 7 convolution with mask A to 2h maps; then layers of an LSTM that runs from the top row to the
+bottom one, all pixels of a row at once: input-to-state 1 × 3 along the row (mask B), state-to-state
+1 × 3 over columns j − 1 … j + 1 of the row above, a 1 × 1 back to 2h, added to the input (§3.1).
+Its receptive field is a **triangle** above the pixel (`receptive_field`): like PixelCNN it does not
+see all that came before.
+
+The whole-image view scans over the rows, and each row passes through all layers while it is in the
+cache. In the next-site view state-to-state is one matmul a row, since it reads the row above only.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.layers.recurrence import RowLSTMLayer
+from gen_jax.models.autoregressive import check_kernel_size
+from gen_jax.models.pixel_rnn import PixelRNN
+from gen_jax.models.receptive_field import hops, receptive_field
+from gen_jax.typing import Array, Carry, Float, Labels, Levels, SiteParams
+
+
+class RowLSTM(PixelRNN):
+    """Row LSTM. `features` is h: the LSTMs have h units, the stack between them carries 2h maps."""
+
+    kernel_size: int = 3
+    """Of state-to-state along a row, and of input-to-state before its mask; odd."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kernel_size("kernel_size", self.kernel_size)
+
+    def layer(self) -> RowLSTMLayer:
+        return RowLSTMLayer(
+            self.width, self.kernel_size, self.sites, self.num_classes, self.dropout, self.dtype
+        )
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        self.check(images, labels)
+        x = self.first(self.scale(jnp.asarray(images)), labels)
+        rows = jnp.transpose(x, (1, 2, 0, 3))
+        _, width, batch, _ = rows.shape
+        carry = [layer.init_rows(width, batch, labels) for layer in self.layers]
+        # The backward pass computes each row again: half the time, and no more is kept than the
+        # states of one row for each row.
+        scan = nn.scan(
+            nn.remat(_row),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+        )
+        _, params = scan(self, carry, rows)
+        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
+
+    def receptive_field(self) -> np.ndarray:
+        """bool [H, W, H, W]: `field[r, c]` marks the pixels that pixel (r, c) depends on.
+
+        A triangle that widens by `kernel_size // 2` columns to either side a row, from what the
+        first convolution reads on; to the left in the row itself, `kernel_size // 2` a layer.
+        """
+        height, _, _ = self.image_shape
+        side = self.kernel_size // 2
+        layer = {
+            (up, left) for up in range(height) for left in range(-up * side, (up + 1) * side + 1)
+        }
+        first = hops(self.first_kernel_size // 2)
+        return receptive_field(self.image_shape, first, [layer] * self.num_layers)
+
+
+def _row(model: RowLSTM, carry: Carry, x: Float[Array, "W B F"]) -> tuple[Carry, Array]:
+    """One row of the image through all layers and the head."""
+    carries = []
+    for layer, layer_carry in zip(model.layers, carry, strict=True):
+        layer_carry, x = layer.row(layer_carry, x)
+        carries.append(layer_carry)
+    return carries, model.head(x[None])[0]
