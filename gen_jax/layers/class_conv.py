@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gen_jax.layers.convolution import MaskedConv, param_dtype, push
@@ -69,6 +70,8 @@ class ClassConv(nn.Module):
 
         def finish() -> Carry:
             pixel = jnp.concatenate(inputs, axis=-1)
-            return rows.at[-1, column].set(pixel), push(window, pixel), classes
+            corner = (self.reach - 1, column, 0, 0)
+            rows_now = jax.lax.dynamic_update_slice(rows, pixel[None, None], corner)
+            return rows_now, push(window, pixel), classes
 
         return group, outputs, finish

@@ -229,6 +229,11 @@ def push(window: Float[Array, "B SI"], pixel: Float[Array, "B I"]) -> Float[Arra
     return jnp.concatenate([window, pixel], axis=-1)[:, pixel.shape[-1] :]
 
 
+def put(row: Float[Array, "W B F"], pixel: Float[Array, "B F"], column: Array) -> Array:
+    """The row with one pixel written. (`.at[].set` guards its index, at the price of a read.)"""
+    return jax.lax.dynamic_update_index_in_dim(row, pixel, column, 0)
+
+
 def _broadcast_bias(bias: Array, like: Array) -> Array:
     return bias.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 

@@ -2,9 +2,12 @@
 
 Diagonal d holds the pixels (i, d − i). Both neighbours that a pixel needs, (i, d − 1 − i) and
 (i − 1, d − i), lie on diagonal d − 1, in rows i and i − 1 (van den Oord et al. 2016, figure 3).
+
+The H + W − 1 diagonals have H · W pixels between them, but a scan computes H rows on each: on a
+square image twice what is needed. Where arithmetic counts more than the number of steps, several
+images stand side by side (`side_by_side`): while a row of one is complete, that of the next begins.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,44 +16,25 @@ import numpy as np
 
 from gen_jax.typing import Array, Carry, Float
 
-# Cell = (direction, x [R, B, F], (state, cell), inside [R, 1, 1]) -> (state, cell)
-Cell = Callable[[int, Array, Carry, Array], Carry]
+# (direction, x, state to the left, state above, memory to the left) -> (state, memory), [H, B, …]
+Cell = Callable[[int, Array, Array, Array, Array], tuple[Array, Array]]
 
 
 def scan_diagonals(
-    cell: Cell, maps: Sequence[Float[Array, "H W B I"]], features: int
-) -> list[Float[Array, "H W B F"]]:
+    cell: Cell, maps: Sequence[Float[Array, "H kW B I"]], width: int, features: int
+) -> list[Float[Array, "H kW B F"]]:
     """States of a recurrence from the top left corner over each of `maps`, in one scan.
 
-    The diagonals near the corners are short. One scan over skewed maps would compute H rows on all
-    H + W − 1 of them, twice the pixels; here a few scans follow one another, each with the rows
-    that its diagonals can reach (`_segments`). A row's state stays zero until its first pixel.
+    A map holds images of `width` columns side by side. To the left of an image and above it,
+    states and memory are zero.
     """
-    height, width, batch, _ = maps[0].shape
-    pieces: list[list[Array]] = [[] for _ in maps]
-    empty = jnp.zeros((0, batch, features), maps[0].dtype)
-    carry = [(empty, empty) for _ in maps]
-    top = bottom = 0
-    for start, stop in _segments(height, width):
-        # Row start − width is complete, but the first diagonal still reads its last state.
-        first, last = max(0, start - width), min(height, stop)
+    height, columns, batch, _ = maps[0].shape
+    dtype = maps[0].dtype
+    zeros = jnp.zeros((height, batch, features), dtype)
+    column = np.arange(columns + height)[:, None] - np.arange(height)
+    # 0 before a row's first column and in it; there is nothing to its left.
+    inside = ((column > 0) & (column % width > 0)).astype(dtype)[..., None, None]
 
-        def move(x: Array, top: int = first - top, bottom: int = last - bottom) -> Array:
-            return jnp.pad(x[top:], ((0, bottom), (0, 0), (0, 0)))
-
-        carry = jax.tree.map(move, carry)
-        top, bottom = first, last
-        columns = np.arange(start, stop)[:, None] - np.arange(top, bottom)
-        inside = ((columns >= 0) & (columns < width)).astype(maps[0].dtype)[..., None, None]
-        xs = [_skew(x, start, stop, top, bottom) for x in maps]
-        carry, states = _scan(cell, carry, xs, jnp.asarray(inside))
-        sides = ((0, 0), (top, height - bottom), (0, 0), (0, 0))
-        for piece, state in zip(pieces, states, strict=True):
-            piece.append(jnp.pad(state, sides))
-    return [_unskew(jnp.concatenate(piece), width) for piece in pieces]
-
-
-def _scan(cell: Cell, carry: Carry, maps: list[Array], inside: Array) -> tuple[Carry, list[Array]]:
     # Each step computes again in the backward pass what it did in the forward one: less to store,
     # and faster for it. `inside` comes a step ahead and through the carry: as a slice of the
     # scan's input it would be fused into the cell by XLA's CPU backend, and the cell not
@@ -59,41 +43,51 @@ def _scan(cell: Cell, carry: Carry, maps: list[Array], inside: Array) -> tuple[C
     def step(carry: Carry, inputs: Carry) -> tuple[Carry, list[Array]]:
         carry, inside = carry
         maps, inside_next = inputs
-        carry = [cell(n, x, c, inside) for n, (x, c) in enumerate(zip(maps, carry, strict=True))]
-        return (carry, inside_next), [state for state, _ in carry]
+        new = []
+        for n, (x, (state, memory)) in enumerate(zip(maps, carry, strict=True)):
+            above = jnp.pad(state[:-1], ((1, 0), (0, 0), (0, 0)))
+            new.append(cell(n, x, state * inside, above, memory * inside))
+        return (new, inside_next), [state for state, _ in new]
 
-    ahead = jnp.roll(inside, -1, axis=0)
-    (carry, _), states = jax.lax.scan(step, (carry, inside[0]), (maps, ahead))
-    return carry, states
-
-
-def _segments(height: int, width: int) -> list[tuple[int, int]]:
-    """Runs of diagonals, `(start, stop)`: short ones at both ends, one long one between."""
-    diagonals, shorter = height + width - 1, min(height, width)
-    length = max(4, -(-shorter // 4))
-    bounds = list(range(0, shorter, length))
-    bounds += [diagonals - start for start in reversed(bounds)]
-    return list(itertools.pairwise(bounds))
+    xs = ([_skew(x) for x in maps], jnp.asarray(inside[1:]))
+    carry = ([(zeros, zeros) for _ in maps], jnp.asarray(inside[0]))
+    _, states = jax.lax.scan(step, carry, xs)
+    return [_unskew(x) for x in states]
 
 
-def _skew(
-    x: Float[Array, "H W B F"], start: int, stop: int, top: int, bottom: int
-) -> Float[Array, "D R B F"]:
-    """Diagonals start … stop − 1 in rows top … bottom − 1; zero outside the image."""
-    width, count, rows = x.shape[1], stop - start, bottom - top
-    # The window of columns that these diagonals cross in these rows; row r of it begins r columns
-    # too far to the left, which reading it in rows that are one shorter puts right.
-    window, left = count + rows, start - bottom + 1
-    inner = x[top:bottom, max(0, left) : max(0, min(width, left + window))]
-    sides = (max(0, -left), window - inner.shape[1] - max(0, -left))
-    flat = jnp.pad(inner, ((0, 0), sides, (0, 0), (0, 0))).reshape(rows * window, *x.shape[2:])
-    flat = flat[rows - 1 : rows - 1 + rows * (window - 1)]
-    return jnp.swapaxes(flat.reshape(rows, window - 1, *x.shape[2:])[:, :count], 0, 1)
+def images_side_by_side(batch: int) -> int:
+    """How many: an accelerator wants few steps, a CPU little arithmetic."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return max(k for k in (1, 2, 4, 8) if k == 1 or (batch % k == 0 and batch // k >= 8))
 
 
-def _unskew(states: Float[Array, "D H B F"], width: int) -> Float[Array, "H W B F"]:
+def side_by_side(x: Float[Array, "H W B F"], count: int) -> Float[Array, "H kW B_k F"]:
+    """`count` images next to each other."""
+    height, width, batch, features = x.shape
+    split = x.reshape(height, width, batch // count, count, features)
+    return jnp.moveaxis(split, 3, 1).reshape(height, count * width, batch // count, features)
+
+
+def one_by_one(x: Float[Array, "H kW B_k F"], count: int) -> Float[Array, "H W B F"]:
+    """The inverse of `side_by_side`."""
+    height, width, batch, features = x.shape
+    split = x.reshape(height, count, width // count, batch, features)
+    return jnp.moveaxis(split, 1, 3).reshape(height, width // count, batch * count, features)
+
+
+def _skew(x: Float[Array, "H W B F"]) -> Float[Array, "D H B F"]:
+    """Row i moved i columns to the right, zeros around; then column by column."""
+    height, width = x.shape[:2]
+    flat = jnp.pad(x, ((0, 0), (0, height), (0, 0), (0, 0))).reshape(-1, *x.shape[2:])
+    skewed = flat[:-height].reshape(height, height + width - 1, *x.shape[2:])
+    return jnp.swapaxes(skewed, 0, 1)
+
+
+def _unskew(states: Float[Array, "D H B F"]) -> Float[Array, "H W B F"]:
     """Pixel (i, j) from row i of diagonal i + j."""
     diagonals, height = states.shape[:2]
     flat = jnp.swapaxes(states, 0, 1).reshape(height * diagonals, *states.shape[2:])
     flat = jnp.pad(flat, ((0, height), (0, 0), (0, 0)))
-    return flat.reshape(height, diagonals + 1, *states.shape[2:])[:, :width]
+    square = flat.reshape(height, diagonals + 1, *states.shape[2:])
+    return square[:, : diagonals + 1 - height]

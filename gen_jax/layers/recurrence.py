@@ -24,28 +24,24 @@ from gen_jax.layers.convolution import (
     param_dtype,
     pick,
     push,
+    put,
 )
 from gen_jax.layers.diagonals import scan_diagonals
 from gen_jax.typing import Array, Carry, Dtype, Float, Labels
 
 
 def lstm(
-    gates: Float[Array, "*batch F4"],
-    cell: Float[Array, "*batch F"],
-    inside: Float[Array, "*#batch 1"] | None = None,
+    gates: Float[Array, "*batch F4"], cell: Float[Array, "*batch F"]
 ) -> tuple[Float[Array, "*batch F"], Float[Array, "*batch F"]]:
     """State and cell from the pre-activations [o, f, i, g] and the cell before.
 
-    Where `inside` is 0 both are zero. σ(x) is ½ + ½ tanh(x / 2), exactly: one tanh over all four
-    gates took two thirds of the time of three σ and a tanh on CPU.
+    σ(x) is ½ + ½ tanh(x / 2), exactly: one tanh over all four gates took two thirds of the time
+    of three σ and a tanh on CPU.
     """
-    features = cell.shape[-1]
-    half = np.repeat([0.5, 0.5, 0.5, 1.0], features).astype(gates.dtype)
+    half = np.repeat([0.5, 0.5, 0.5, 1.0], cell.shape[-1]).astype(gates.dtype)
     half = half.reshape((1,) * (gates.ndim - 1) + (-1,))
     o, f, i, g = jnp.split(jnp.tanh(gates * half), 4, axis=-1)
     cell = 0.5 * ((1 + f) * cell + (1 + i) * g)
-    if inside is not None:
-        cell = cell * inside
     return 0.5 * (1 + o) * jnp.tanh(cell), cell
 
 
@@ -61,7 +57,6 @@ class LSTMGates(nn.Module):
     groups: int
     side: int
     taps: int
-    num_classes: int | None
     dtype: Dtype
 
     def setup(self) -> None:
@@ -72,31 +67,22 @@ class LSTMGates(nn.Module):
         shape = (self.taps, self.features, outputs)
         self.kernel_state = self.param("kernel_state", init, shape, dtype)
         self.bias = self.param("bias", nn.initializers.zeros, (outputs,), dtype)
-        if self.num_classes is not None:
-            self.classes = nn.Embed(self.num_classes, outputs, dtype=self.dtype, param_dtype=dtype)
 
-    def class_bias(self, labels: Labels | None) -> Float[Array, "1 #B F4"]:
-        """The bias, plus the projection of each image's class where the model has classes."""
-        bias = self.bias.astype(self.dtype)[None, None]
-        return bias if labels is None else bias + self.classes(labels)[None]
-
-    # Whole image.
-
-    def kernel(self) -> Float[Array, "I F4"]:
-        """Masked input-to-state over state-to-state, for `[*inputs, *states]` side by side."""
+    def weights(self) -> tuple[Float[Array, "I F4"], Float[Array, "1 1 F4"]]:
+        """Kernel and bias for `[*inputs, *states]` side by side: whole rows and diagonals."""
         mask = centre_mask(self.in_features, self.features, "B", self.groups, parts=4)
         kernel = self.kernel_input.at[-1].multiply(mask.astype(self.kernel_input.dtype))
         flat = [x.reshape(-1, x.shape[-1]) for x in (kernel, self.kernel_state)]
-        return jnp.concatenate(flat).astype(self.dtype)
+        return jnp.concatenate(flat).astype(self.dtype), self.bias.astype(self.dtype)[None, None]
 
     # Next site.
 
     def from_states(
-        self, states: Sequence[Float[Array, "W B F"]], first: int, bias: Array
+        self, states: Sequence[Float[Array, "W B F"]], first: int
     ) -> Float[Array, "W B F4"]:
         """What the states at taps `first …` contribute to a row, and the bias."""
         kernel = self.state_kernel(slice(first, first + len(states)))
-        return jnp.concatenate(states, axis=-1) @ kernel + bias
+        return jnp.concatenate(states, axis=-1) @ kernel + self.bias.astype(self.dtype)[None, None]
 
     def state_kernel(self, taps: slice) -> Float[Array, "I F4"]:
         """State-to-state at some of the taps, flattened."""
@@ -130,51 +116,51 @@ class RowLSTMLayer(nn.Module):
     features: int
     kernel_size: int
     groups: int
-    num_classes: int | None
     dropout: float
     dtype: Dtype
 
     def setup(self) -> None:
         h, k, groups = self.features, self.kernel_size, self.groups
-        self.gates = LSTMGates(2 * h, h, groups, k // 2, k, self.num_classes, self.dtype)
+        self.gates = LSTMGates(2 * h, h, groups, k // 2, k, self.dtype)
         self.out = MaskedConv(h, 2 * h, "B", groups, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
     # Whole image: a row at a time, all of its pixels at once.
 
-    def init_rows(self, width: int, batch: int, labels: Labels | None) -> Carry:
+    def init_rows(self, width: int, batch: int) -> Carry:
+        """State and cell above the image."""
         zeros = jnp.zeros((width, batch, self.features), self.dtype)
-        return zeros, zeros, self.gates.class_bias(labels)
+        return zeros, zeros
 
     def row(self, carry: Carry, x: Float[Array, "W B F2"]) -> tuple[Carry, Float[Array, "W B F2"]]:
-        state, cell, bias = carry
+        state, cell = carry
         side = self.kernel_size // 2
         inputs = [*_columns(x, range(-side, 1)), *_columns(state, range(-side, side + 1))]
-        gates = jnp.concatenate(inputs, axis=-1) @ self.gates.kernel() + bias
-        state, cell = lstm(gates, cell)
+        kernel, bias = self.gates.weights()
+        state, cell = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, cell)
         dropped = self.drop(state, deterministic=not self.has_rng("dropout"))
-        return (state, cell, bias), x + self.out(dropped[None])[0]
+        return (state, cell), x + self.out(dropped[None])[0]
 
     # Next site. The carry: states and cells of the row above, overwritten from the left with those
-    # of the row being drawn; the input pixels to the left; the bias.
+    # of the row being drawn, and the input pixels to the left.
 
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
+        del labels  # in the features already
         window = jnp.zeros((batch, self.kernel_size // 2 * 2 * self.features), self.dtype)
-        state, cell, bias = self.init_rows(width, batch, labels)
-        return state, cell, window, bias
+        return *self.init_rows(width, batch), window
 
     def begin_row(self, carry: Carry) -> tuple[Carry, tuple[Array, Array]]:
         """State-to-state of the whole row; the cells above."""
-        state, cell, window, bias = carry
+        state, cell, window = carry
         side = self.kernel_size // 2
-        above = self.gates.from_states(_columns(state, range(-side, side + 1)), 0, bias)
-        return (state, cell, jnp.zeros_like(window), bias), (above, cell)
+        above = self.gates.from_states(_columns(state, range(-side, side + 1)), 0)
+        return (state, cell, jnp.zeros_like(window)), (above, cell)
 
     def pixel(
         self, carry: Carry, context: tuple[Array, Array], column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        state_row, cell_row, window, bias = carry
+        state_row, cell_row, window = carry
         gates_above, cell_above = context
         states: list[Array] = []
         cells: list[Array] = []
@@ -189,8 +175,8 @@ class RowLSTMLayer(nn.Module):
 
         def finish() -> Carry:
             state, cell, pixel = (jnp.concatenate(x, axis=-1) for x in (states, cells, inputs))
-            rows = state_row.at[column].set(state), cell_row.at[column].set(cell)
-            return *rows, push(window, pixel), bias
+            rows = put(state_row, state, column), put(cell_row, cell, column)
+            return *rows, push(window, pixel)
 
         return group, outputs, finish
 
@@ -205,14 +191,13 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     features: int
     groups: int
-    num_classes: int | None
     dropout: float
     dtype: Dtype
 
     def setup(self) -> None:
         h, groups = self.features, self.groups
-        self.left_to_right = LSTMGates(2 * h, h, groups, 0, 2, self.num_classes, self.dtype)
-        self.right_to_left = LSTMGates(2 * h, h, groups, 0, 2, self.num_classes, self.dtype)
+        self.left_to_right = LSTMGates(2 * h, h, groups, 0, 2, self.dtype)
+        self.right_to_left = LSTMGates(2 * h, h, groups, 0, 2, self.dtype)
         self.out = MaskedConv(h, 2 * h, "B", groups, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
 
@@ -220,64 +205,61 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     def __call__(
         self,
-        x: Float[Array, "H W B F2"],
-        labels: Labels | None,
-        centre: Float[Array, "H W B F2"] | None = None,
-    ) -> Float[Array, "H W B F2"]:
-        """`centre` is added to what is read from right to left; it may know its own pixel."""
-        directions = (self.left_to_right, self.right_to_left)
-        kernels = [direction.kernel() for direction in directions]
-        biases = [direction.class_bias(labels) for direction in directions]
+        x: Float[Array, "H kW B F2"],
+        width: int,
+        centre: Float[Array, "H kW B F2"] | None = None,
+    ) -> Float[Array, "H kW B F2"]:
+        """`x` holds images of `width` columns side by side.
 
-        def cell(direction: int, x: Array, carry: Carry, inside: Array) -> Carry:
-            state, cell = carry
-            above = jnp.pad(state[:-1], ((1, 0), (0, 0), (0, 0)))
-            inputs = jnp.concatenate([x, state, above], axis=-1)
-            return lstm(inputs @ kernels[direction] + biases[direction], cell, inside)
+        `centre` is added to what is read from right to left; it may know its own pixel.
+        """
+        weights = [self.left_to_right.weights(), self.right_to_left.weights()]
+
+        def cell(direction: int, x: Array, left: Array, above: Array, cell: Array) -> Carry:
+            kernel, bias = weights[direction]
+            return lstm(jnp.concatenate([x, left, above], axis=-1) @ kernel + bias, cell)
 
         mirrored = x[:, ::-1] if centre is None else (x + centre)[:, ::-1]
-        left, right = scan_diagonals(cell, (x, mirrored), self.features)
+        left, right = scan_diagonals(cell, (x, mirrored), width, self.features)
         right = jnp.pad(right[:-1, ::-1], ((1, 0), (0, 0), (0, 0), (0, 0)))
         state = self.drop(left + right, deterministic=not self.has_rng("dropout"))
         return x + self.out(state)
 
     # Next site. The carry: three rows, of the layer's input and of the left-to-right states, both
     # overwritten from the left, and of the right-to-left states two rows above the one being
-    # drawn; then the state and cell to the left, and the biases.
+    # drawn; then the state and cell to the left.
 
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
+        del labels  # in the features already
         h = self.features
         rows = [jnp.zeros((width, batch, features), self.dtype) for features in (2 * h, h, h)]
-        left = [jnp.zeros((batch, h), self.dtype) for _ in range(2)]
-        directions = (self.left_to_right, self.right_to_left)
-        return rows, left, [direction.class_bias(labels) for direction in directions]
+        return rows, [jnp.zeros((batch, h), self.dtype) for _ in range(2)]
 
     def finish_row(
         self, carry: Carry, centre: Float[Array, "W B F2"] | None = None
     ) -> tuple[Array, Array]:
         """For the row just drawn: right-to-left but for the state beside; that state's kernel."""
-        (inputs, _, above), _, (_, bias) = carry
+        (inputs, _, above), _ = carry
         inputs = inputs if centre is None else inputs + centre
-        gates = self.right_to_left
-        kernel = gates.kernel()
-        beside = kernel[2 * self.features : 3 * self.features]
-        kernel = jnp.concatenate([kernel[: 2 * self.features], kernel[3 * self.features :]])
-        return jnp.concatenate([inputs, above], axis=-1) @ kernel + bias, beside
+        h = self.features
+        kernel, bias = self.right_to_left.weights()
+        outside = jnp.concatenate([kernel[: 2 * h], kernel[3 * h :]])
+        gates = jnp.concatenate([inputs, above], axis=-1) @ outside + bias
+        return gates, kernel[2 * h : 3 * h]
 
     def begin_row(
         self, carry: Carry, right: Float[Array, "W B F"]
     ) -> tuple[Carry, tuple[Array, Array]]:
         """With the right-to-left states of the row above: what the pixels of this row need."""
-        (inputs, state, _), left, biases = carry
-        above = self.left_to_right.from_states([state], 1, biases[0])
-        left = [jnp.zeros_like(x) for x in left]
-        return ([inputs, state, right], left, biases), (above, right)
+        (inputs, state, _), left = carry
+        above = self.left_to_right.from_states([state], 1)
+        return ([inputs, state, right], [jnp.zeros_like(x) for x in left]), (above, right)
 
     def pixel(
         self, carry: Carry, context: tuple[Array, Array], column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        (input_row, state_row, right_row), (state_left, cell_left), biases = carry
+        (input_row, state_row, right_row), (state_left, cell_left) = carry
         gates_above, right = context
         states: list[Array] = []
         cells: list[Array] = []
@@ -294,8 +276,8 @@ class DiagonalBiLSTMLayer(nn.Module):
 
         def finish() -> Carry:
             state, cell, pixel = (jnp.concatenate(x, axis=-1) for x in (states, cells, inputs))
-            rows = [input_row.at[column].set(pixel), state_row.at[column].set(state), right_row]
-            return rows, [state, cell], biases
+            rows = [put(input_row, pixel, column), put(state_row, state, column), right_row]
+            return rows, [state, cell]
 
         return group, outputs, finish
 

@@ -18,13 +18,11 @@ computed once a row, for all layers in one scan over the columns; the left-to-ri
 step a pixel.
 """
 
-from typing import Any
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from gen_jax.layers.convolution import param_dtype
+from gen_jax.layers.diagonals import images_side_by_side, one_by_one, side_by_side
 from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, right_to_left_row
 from gen_jax.models.pixel_rnn import PixelRNN
 from gen_jax.typing import Array, Carry, Context, Float, Integer, Labels, Levels, SiteParams
@@ -34,9 +32,7 @@ class DiagonalBiLSTM(PixelRNN):
     """Diagonal BiLSTM. `features` is h: the LSTMs have h units, the stack carries 2h maps."""
 
     def layer(self) -> DiagonalBiLSTMLayer:
-        return DiagonalBiLSTMLayer(
-            self.width, self.sites, self.num_classes, self.dropout, self.dtype
-        )
+        return DiagonalBiLSTMLayer(self.width, self.sites, self.dropout, self.dtype)
 
     def setup(self) -> None:
         super().setup()
@@ -50,34 +46,16 @@ class DiagonalBiLSTM(PixelRNN):
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         self.check(images, labels)
         image = self.scale(jnp.asarray(images))
-        x = jnp.transpose(self.first(image, labels), (1, 2, 0, 3))
-        centre = jnp.transpose(self.centre(image), (1, 2, 0, 3))
-        x = self._later_layers(self.layers[0](x, labels, centre), labels)
-        return self.site_params(jnp.transpose(self.head(x), (2, 0, 1, 3)))
+        count = images_side_by_side(len(images))
 
-    def _later_layers(
-        self, x: Float[Array, "H W B F"], labels: Labels | None
-    ) -> Float[Array, "H W B F"]:
-        if self.is_initializing():
-            for layer in self.layers[1:]:
-                x = layer(x, labels)
-            return x
-        if self.num_layers == 1:
-            return x
-        # The layers are alike, so one is compiled and scanned over the parameters of all.
-        params = [layer.variables["params"] for layer in self.layers[1:]]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-        keys = None
-        if self.has_rng("dropout"):
-            keys = jax.random.split(self.make_rng("dropout"), self.num_layers - 1)
-        layer = self.layers[1].clone(parent=None)
+        def strips(x: Float[Array, "B H W F"]) -> Float[Array, "H kW B_k F"]:
+            return side_by_side(jnp.transpose(x, (1, 2, 0, 3)), count)
 
-        def through(x: Array, inputs: Any) -> tuple[Array, None]:
-            params, key = inputs
-            rngs = None if key is None else {"dropout": key}
-            return jnp.asarray(layer.apply({"params": params}, x, labels, rngs=rngs)), None
-
-        return jax.lax.scan(through, x, (stacked, keys))[0]
+        x, centre = strips(self.first(image, labels)), self.centre(strips(image))
+        for n, layer in enumerate(self.layers):
+            x = layer(x, images.shape[2], None if n else centre)
+        params = one_by_one(self.head(x), count)
+        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
 
     def begin_block(
         self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]

@@ -5,8 +5,9 @@ add to those maps, and a head of ReLU and 1 × 1 convolutions.
 
     p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
 
-A departure on purpose: a class, where there is one, is projected into the first convolution and
-into every layer, as in the conditional Gated PixelCNN.
+A departure on purpose: a class, where there is one, is projected into the maps of the first
+convolution, to which all layers add; in PixelCNN also into every 3 × 3 convolution, as in the
+conditional Gated PixelCNN.
 """
 
 from typing import Any

@@ -34,16 +34,14 @@ class RowLSTM(PixelRNN):
         check_kernel_size("kernel_size", self.kernel_size)
 
     def layer(self) -> RowLSTMLayer:
-        return RowLSTMLayer(
-            self.width, self.kernel_size, self.sites, self.num_classes, self.dropout, self.dtype
-        )
+        return RowLSTMLayer(self.width, self.kernel_size, self.sites, self.dropout, self.dtype)
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         self.check(images, labels)
         x = self.first(self.scale(jnp.asarray(images)), labels)
         rows = jnp.transpose(x, (1, 2, 0, 3))
         _, width, batch, _ = rows.shape
-        carry = [layer.init_rows(width, batch, labels) for layer in self.layers]
+        carry = [layer.init_rows(width, batch) for layer in self.layers]
         # The backward pass computes each row again: half the time, and no more is kept than the
         # states of one row for each row.
         scan = nn.scan(
