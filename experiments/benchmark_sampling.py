@@ -1,4 +1,4 @@
-"""How fast is sampling? `python -m experiments.benchmark_sampling [--batch-sizes 1 8 64]`.
+"""How fast is sampling? `python -m experiments.benchmark_sampling [PRESET] [--batch-sizes 1 8 64]`.
 
 For each batch size: seconds by scan, fixed_point and naive, against ONE whole-image pass of the
 same batch. Pass and sampler are timed in turn, in the same process, and their ratio is the median
@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import cli
+from experiments import cli, timing
+from experiments.presets import find
 from gen_jax import figures, likelihoods, models, sampling
 from gen_jax.training.workdir import write_atomically
 
@@ -31,12 +31,8 @@ from gen_jax.training.workdir import write_atomically
 class Options:
     """What to measure."""
 
-    model: models.GatedPixelCNN | models.PixelCNN | models.RowLSTM | models.DiagonalBiLSTM = (
-        dataclasses.field(
-            default_factory=lambda: models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
-        )
-    )
-    """The network, with random parameters; 7 layers of 64 features by default."""
+    model: models.AutoregressiveModel
+    """The network, with random parameters: that of PRESET, or Gated PixelCNN, 7 layers of 64."""
     workdir: str | None = None
     """A trained run, instead of `model`."""
     batch_sizes: tuple[int, ...] = (1, 8, 64)
@@ -55,7 +51,13 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, measures, prints a table, writes sampling.json and sampling.png."""
-    options = cli.parse(tyro.conf.AvoidSubcommands[Options], "benchmark_sampling", arguments)
+    model, script = models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli()), "benchmark_sampling"
+    if arguments and not arguments[0].startswith("-"):
+        model, script = find(arguments[0]).model, f"{script} {arguments[0]}"
+        arguments = arguments[1:]
+    options = cli.parse(
+        tyro.conf.AvoidSubcommands[Options], script, arguments, default=Options(model)
+    )
     for name in ("naive_sites", "repeats", *(["batch_sizes"] if options.batch_sizes else [])):
         if np.min(getattr(options, name)) < 1:
             raise ValueError(f"{name} is {getattr(options, name)}; all must be at least 1")
@@ -88,22 +90,27 @@ def _measure(
         model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
     )
     num_sites = math.prod(model.image_shape[:2]) * model.sites
-    one_pass, compile_pass = _compile(model.apply, variables, images, labels)
+    one_pass, compile_pass = timing.compile_call(model.apply, variables, images, labels)
     row: dict[str, Any] = {
         "batch": batch,
         "image_shape": model.image_shape,
         "sites": num_sites,
         "pass_compile_seconds": compile_pass,
-        "pass_seconds": _median_seconds(one_pass, options.repeats),
+        "pass_seconds": timing.median_seconds(one_pass, options.repeats),
         "methods": {},
     }
     for method in methods:
         sites = min(options.naive_sites, num_sites)
         share = sites / num_sites if method == "naive" else 1.0
         draw = _sampler(model, method, sites)
-        sampler, compile_seconds = _compile(draw, variables, jax.random.key(1), images, labels)
+        sampler, compile_seconds = timing.compile_call(
+            draw, variables, jax.random.key(1), images, labels
+        )
         passes = int(sampler()[1])  # and a warm-up
-        pairs = [(_seconds(one_pass), _seconds(sampler) / share) for _ in range(options.repeats)]
+        pairs = [
+            (timing.seconds(one_pass), timing.seconds(sampler) / share)
+            for _ in range(options.repeats)
+        ]
         times = np.array(pairs)
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
@@ -137,25 +144,6 @@ def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
         return sampling.scan_sites(*arguments)
 
     return draw
-
-
-def _compile(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """The compiled function on these arguments, and the seconds that compiling took."""
-    arguments = jax.device_put(arguments)
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    return lambda: compiled(*arguments), time.perf_counter() - start
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
-
-
-def _median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    _seconds(call)
-    return float(np.median([_seconds(call) for _ in range(repeats)]))
 
 
 def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:

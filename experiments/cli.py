@@ -18,6 +18,7 @@ from gen_jax.training.workdir import Workdir
 
 T = TypeVar("T")
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
+Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
 def run(main: Callable[..., None], *arguments: Any) -> None:

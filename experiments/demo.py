@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import cli, complete, evaluate, sample, train
-from experiments.presets import PRESETS
+from experiments.presets import find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,8 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Trains, scores on the whole test split, samples and completes."""
     options = cli.parse(Options, "demo", arguments)
-    if options.preset not in PRESETS:
-        raise ValueError(f"unknown preset {options.preset!r}; known: {', '.join(PRESETS)}")
+    preset = find(options.preset)
     start = time.perf_counter()
-    preset = PRESETS[options.preset]
     settings = preset.training
     if options.steps is not None:
         settings = dataclasses.replace(settings, steps=options.steps)

@@ -1,6 +1,7 @@
 """One preset for each row of the README's results table: a model, its data, its training."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 
 from gen_jax import likelihoods, models
@@ -14,7 +15,7 @@ _DIGITS, _MNIST, _CIFAR10 = (8, 8, 1), (28, 28, 1), (32, 32, 3)
 class Experiment:
     """What is trained, on what, and how."""
 
-    model: models.GatedPixelCNN | models.PixelCNN | models.RowLSTM | models.DiagonalBiLSTM
+    model: models.AutoregressiveModel
     """The network."""
     data: DataConfig
     """The images."""
@@ -99,6 +100,44 @@ PRESETS: Mapping[str, Experiment] = {
         DataConfig("binarized_mnist"),
         _mnist_training,
     ),
+    "row-lstm-digits": Experiment(
+        models.RowLSTM(
+            _DIGITS,
+            likelihoods.Categorical(17),
+            features=32,
+            num_layers=5,
+            dropout=0.3,
+            first_kernel_size=5,
+        ),
+        DataConfig("digits"),
+        _digits_training,
+    ),
+    "diagonal-bilstm-digits": Experiment(
+        models.DiagonalBiLSTM(
+            _DIGITS,
+            likelihoods.Categorical(17),
+            features=32,
+            num_layers=5,
+            dropout=0.3,
+            first_kernel_size=5,
+        ),
+        DataConfig("digits"),
+        _digits_training,
+    ),
+    "row-lstm-mnist": Experiment(
+        models.RowLSTM(
+            _MNIST, likelihoods.Bernoulli(), features=16, num_layers=7, head_features=32
+        ),
+        DataConfig("binarized_mnist"),
+        _mnist_training,
+    ),
+    "diagonal-bilstm-mnist": Experiment(
+        models.DiagonalBiLSTM(
+            _MNIST, likelihoods.Bernoulli(), features=16, num_layers=7, head_features=32
+        ),
+        DataConfig("binarized_mnist"),
+        _mnist_training,
+    ),
     "gated-pixelcnn-cifar10": Experiment(
         models.GatedPixelCNN(
             _CIFAR10,
@@ -119,4 +158,27 @@ PRESETS: Mapping[str, Experiment] = {
         DataConfig("cifar10"),
         _cifar10_training,
     ),
+    "row-lstm-cifar10": Experiment(
+        models.RowLSTM(
+            _CIFAR10, likelihoods.Categorical(256), features=128, num_layers=12, head_features=1024
+        ),
+        DataConfig("cifar10"),
+        _cifar10_training,
+    ),
+    "diagonal-bilstm-cifar10": Experiment(
+        models.DiagonalBiLSTM(
+            _CIFAR10, likelihoods.Categorical(256), features=128, num_layers=12, head_features=1024
+        ),
+        DataConfig("cifar10"),
+        _cifar10_training,
+    ),
 }
+
+
+def find(name: str) -> Experiment:
+    """The preset of that name. ValueError, with the nearest one, if there is none."""
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, 1)
+        hint = f", did you mean {close[0]}" if close else ""
+        raise ValueError(f"unknown preset {name!r}{hint}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -4,7 +4,6 @@ Run the same command again to go on with a run that was stopped, at any moment a
 """
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from experiments.presets import PRESETS, Experiment
+from experiments.presets import PRESETS, Experiment, find
 from gen_jax import data, figures, sampling, training
 
 
@@ -43,13 +42,8 @@ def main(arguments: Sequence[str]) -> None:
             print(f"  {preset:32} {model} on {experiment.data.name}")
         print("\npython -m experiments.train PRESET --help lists the options of a preset.")
         return
-    if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f", did you mean {close[0]}" if close else ""
-        raise ValueError(f"unknown preset {name!r}{hint}; known: {', '.join(PRESETS)}")
-    fields = {
-        field.name: getattr(PRESETS[name], field.name) for field in dataclasses.fields(Experiment)
-    }
+    preset = find(name)
+    fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(Experiment)}
     default = Options(**fields, workdir=f"runs/{name}")
     options = cli.parse(
         tyro.conf.AvoidSubcommands[Options], f"train {name}", arguments[1:], default=default

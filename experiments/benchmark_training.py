@@ -1,0 +1,139 @@
+"""How fast is training? `python -m experiments.benchmark_training [PRESET …] [--batch-sizes 64]`.
+
+For each preset's model: seconds of one whole-image pass and of one training step (gradient, AdamW,
+EMA) on random images, images/s, and the rate of their matmuls and convolutions against that of a
+2048 x 2048 matmul timed in turn, in the same process. Compilation is timed apart.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli, timing
+from experiments.presets import find
+from gen_jax import models, training
+from gen_jax.training.workdir import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    presets: cli.Presets = ("gated-pixelcnn-mnist", "row-lstm-mnist", "diagonal-bilstm-mnist")
+    """Whose models, with random parameters."""
+    batch_sizes: tuple[int, ...] = (64,)
+    """Images a step."""
+    repeats: int = 7
+    """Timed runs of each; medians are reported."""
+    output: str = "runs/benchmark-training"
+    """Folder for the table as JSON."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, measures, prints a table, writes training.json."""
+    options = cli.parse(Options, "benchmark_training", arguments)
+    if options.repeats < 1 or min(options.batch_sizes, default=1) < 1:
+        raise ValueError(
+            f"batch_sizes is {options.batch_sizes} and repeats {options.repeats}; "
+            "all must be at least 1"
+        )
+    cases = [(name, find(name), batch) for name in options.presets for batch in options.batch_sizes]
+    rows = [
+        {"preset": name, **_measure(preset.model, preset.training.optimizer, batch, options)}
+        for name, preset, batch in cli.track(cases, len(cases), "measuring")
+    ]
+    _report(options, rows)
+
+
+def _measure(model: Any, config: Any, batch: int, options: Options) -> dict[str, Any]:
+    optimizer = training.make_optimizer(config, num_steps=1000)
+    state = training.init_state(model, optimizer, jax.random.key(0))
+    images = np.random.RandomState(0).randint(
+        model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
+    )
+    inputs = {"images": images}
+    labels = cli.labels_for(model, batch, None)
+    if labels is not None:
+        inputs["labels"] = np.asarray(labels, np.int32)
+
+    def one_pass(variables: Any, inputs: Any) -> Any:
+        return model.apply(variables, inputs["images"], inputs.get("labels"))
+
+    def step(state: Any, inputs: Any, key: Any) -> Any:
+        return training.train_step(
+            state,
+            inputs,
+            key,
+            model=model,
+            objective=training.log_likelihood,
+            optimizer=optimizer,
+            ema_decay=config.ema_decay,
+        )
+
+    matmul, matmul_flops = timing.large_matmul()
+    timing.seconds(matmul)
+    row: dict[str, Any] = {"model": models.to_dict(model), "batch": batch}
+    for name, function, arguments in (
+        ("pass", one_pass, ({"params": state.params}, inputs)),
+        ("step", step, (state, inputs, jax.random.key(1))),
+    ):
+        flops = timing.count_flops(function, *arguments)
+        call, compile_seconds = timing.compile_call(function, *arguments)
+        timing.seconds(call)
+        pairs = [(timing.seconds(call), timing.seconds(matmul)) for _ in range(options.repeats)]
+        times = np.array(pairs)
+        rate, matmul_rate = flops / times[:, 0], matmul_flops / times[:, 1]
+        row[name] = {
+            "seconds": float(np.median(times[:, 0])),
+            "images_per_second": float(batch / np.median(times[:, 0])),
+            "gflop": flops / 1e9,
+            "gflop_per_second": float(np.median(rate)) / 1e9,
+            "matmul_gflop_per_second": float(np.median(matmul_rate)) / 1e9,
+            "over_matmul": float(np.median(rate / matmul_rate)),
+            "compile_seconds": compile_seconds,
+        }
+    return row
+
+
+def _report(options: Options, rows: list[dict[str, Any]]) -> None:
+    environment = cli.environment()
+    table = Table(title=f"{environment['device']}, medians of {options.repeats}")
+    for column in (
+        "preset", "batch", "", "s", "images/s", "GFLOP", "GFLOP/s", "matmul", "/ matmul",
+        "compile, s",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("preset", "") else "right")
+    for row in rows:
+        for kind in ("pass", "step"):
+            result = row[kind]
+            table.add_row(
+                row["preset"],
+                str(row["batch"]),
+                kind,
+                f"{result['seconds']:.4f}",
+                f"{result['images_per_second']:.1f}",
+                f"{result['gflop']:.1f}",
+                f"{result['gflop_per_second']:.1f}",
+                f"{result['matmul_gflop_per_second']:.1f}",
+                f"{result['over_matmul']:.2f}",
+                f"{result['compile_seconds']:.1f}",
+            )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "training.json"
+    result = {"repeats": options.repeats, **environment, "rows": rows}
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

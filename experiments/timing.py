@@ -1,0 +1,77 @@
+"""What the benchmarks share: compiling apart, timing, counting arithmetic, a matmul beside it."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def compile_call(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
+    """The compiled function on these arguments, and the seconds that compiling took."""
+    arguments = jax.device_put(arguments)
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return lambda: compiled(*arguments), time.perf_counter() - start
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Wall-clock time of one call, its result ready."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Of `repeats` calls, after a warm-up."""
+    seconds(call)
+    return float(np.median([seconds(call) for _ in range(repeats)]))
+
+
+@functools.cache
+def large_matmul(size: int = 2048) -> tuple[Callable[[], Any], int]:
+    """A matmul of float32 squares, and its floating-point operations: the rate to compare with."""
+    square = np.ones((size, size), np.float32)
+    call, _ = compile_call(jnp.matmul, square, square)
+    return call, 2 * size**3
+
+
+def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations of the matmuls and convolutions, two a multiply-add.
+
+    Bodies of scans are counted as often as they run (XLA's own analysis counts them once), closed
+    taps of masked kernels as work. ValueError for a loop whose length is not known.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        params, name = equation.params, equation.primitive.name
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        elif name == "conv_general_dilated":
+            kernel, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            depth = math.prod(kernel) // kernel[spec[0]]  # over inputs and taps
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        elif name == "while":
+            raise ValueError("the arithmetic of a while loop cannot be counted beforehand")
+        elif name == "cond":
+            total += max(_count(branch.jaxpr) for branch in params["branches"])
+        else:
+            times = params["length"] if name == "scan" else 1
+            total += times * sum(_count(inner) for inner in _inner(params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> list[Jaxpr]:
+    values = [p.jaxpr if isinstance(p, ClosedJaxpr) else p for p in params.values()]
+    return [value for value in values if isinstance(value, Jaxpr)]
