@@ -54,14 +54,16 @@ def _count(jaxpr: Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         params, name = equation.params, equation.primitive.name
+        shapes: list[Any] = [
+            getattr(v.aval, "shape", ()) for v in (*equation.invars, *equation.outvars)
+        ]
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            depth = math.prod(shapes[0][axis] for axis in contracted)
+            total += 2 * depth * math.prod(shapes[-1])
         elif name == "conv_general_dilated":
-            kernel, spec = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-            depth = math.prod(kernel) // kernel[spec[0]]  # over inputs and taps
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            outputs = shapes[1][params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * math.prod(shapes[1]) // outputs * math.prod(shapes[-1])
         elif name == "while":
             raise ValueError("the arithmetic of a while loop cannot be counted beforehand")
         elif name == "cond":

@@ -6,7 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import benchmark_sampling, cli, complete, demo, evaluate, sample, train
+from experiments import (
+    benchmark_sampling,
+    benchmark_training,
+    cli,
+    complete,
+    demo,
+    evaluate,
+    sample,
+    train,
+)
 from tests.experiments.conftest import TINY, command
 
 SCRIPTS = {
@@ -16,6 +25,7 @@ SCRIPTS = {
     "complete": complete,
     "demo": demo,
     "benchmark_sampling": benchmark_sampling,
+    "benchmark_training": benchmark_training,
 }
 DIGITS = ("train", "gated-pixelcnn-digits", "--workdir={tmp}/new")
 
@@ -82,6 +92,9 @@ MISTAKES = [
     (("demo", "--preset=nothing"), "unknown preset 'nothing'"),
     (("benchmark_sampling", "--batch-sizes", "0"), "batch_sizes"),
     (("benchmark_sampling", "--workdir={tmp}/nowhere"), "nowhere"),
+    (("benchmark_sampling", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
+    (("benchmark_training", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
+    (("benchmark_training", "--batch-sizes", "0"), "batch_sizes"),
 ]
 
 
