@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import (
+    benchmark_pixel_rnn,
     benchmark_sampling,
     benchmark_training,
     cli,
@@ -26,6 +27,7 @@ SCRIPTS = {
     "demo": demo,
     "benchmark_sampling": benchmark_sampling,
     "benchmark_training": benchmark_training,
+    "benchmark_pixel_rnn": benchmark_pixel_rnn,
 }
 DIGITS = ("train", "gated-pixelcnn-digits", "--workdir={tmp}/new")
 
@@ -95,6 +97,8 @@ MISTAKES = [
     (("benchmark_sampling", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
     (("benchmark_training", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
     (("benchmark_training", "--batch-sizes", "0"), "batch_sizes"),
+    (("benchmark_pixel_rnn", "gated-pixelcnn-mnist"), "accepted: those of RowLSTM and Diag"),
+    (("benchmark_pixel_rnn", "--batch-size=0"), "batch_size is 0"),
 ]
 
 
