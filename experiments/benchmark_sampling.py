@@ -58,9 +58,11 @@ def main(arguments: Sequence[str]) -> None:
     options = cli.parse(
         tyro.conf.AvoidSubcommands[Options], script, arguments, default=Options(model)
     )
-    for name in ("naive_sites", "repeats", *(["batch_sizes"] if options.batch_sizes else [])):
-        if np.min(getattr(options, name)) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; all must be at least 1")
+    cli.check_counts(
+        batch_sizes=options.batch_sizes,
+        naive_sites=options.naive_sites,
+        repeats=options.repeats,
+    )
     if options.workdir is None:
         model = options.model
         shape = (1, *model.image_shape)

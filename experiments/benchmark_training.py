@@ -2,7 +2,8 @@
 
 For each preset's model: seconds of one whole-image pass and of one training step (gradient, AdamW,
 EMA) on random images, images/s, and the rate of their matmuls and convolutions against that of a
-2048 x 2048 matmul timed in turn, in the same process. Compilation is timed apart.
+2048 x 2048 matmul timed in turn, in the same process. What a step computes again in its backward
+pass counts as often as it is done. Compilation is timed apart.
 """
 
 import dataclasses
@@ -40,11 +41,7 @@ class Options:
 def main(arguments: Sequence[str]) -> None:
     """Parses, measures, prints a table, writes training.json."""
     options = cli.parse(Options, "benchmark_training", arguments)
-    if options.repeats < 1 or min(options.batch_sizes, default=1) < 1:
-        raise ValueError(
-            f"batch_sizes is {options.batch_sizes} and repeats {options.repeats}; "
-            "all must be at least 1"
-        )
+    cli.check_counts(batch_sizes=options.batch_sizes, repeats=options.repeats)
     cases = [(name, find(name), batch) for name in options.presets for batch in options.batch_sizes]
     rows = [
         {"preset": name, **_measure(preset.model, preset.training.optimizer, batch, options)}

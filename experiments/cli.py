@@ -135,6 +135,13 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
         yield from bar.track(items, total=total, description=description)
 
 
+def check_counts(**counts: int | tuple[int, ...]) -> None:
+    """ValueError unless all are at least 1, and there is one at least of each."""
+    for name, value in counts.items():
+        if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError(f"{name} is {value}; accepted: numbers of at least 1")
+
+
 def round_up(count: int, multiple: int) -> int:
     """The next multiple: a batch that divides over the devices."""
     return -(-count // multiple) * multiple

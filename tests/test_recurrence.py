@@ -5,10 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax.layers.diagonals import one_by_one, side_by_side
+from gen_jax.layers.diagonals import images_side_by_side, one_by_one, side_by_side
 from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, RowLSTMLayer, lstm
 
-from .cases import make, quick_compilation  # noqa: F401
+from . import cases
+from .cases import (
+    make,
+    quick_compilation,  # noqa: F401
+    some_images,
+    some_labels,
+    whole_image_params,
+)
 from .test_layers import normal
 from .test_models import dependencies
 
@@ -95,10 +102,12 @@ def numpy_direction(p, x, groups, step):
     return states
 
 
-def numpy_diagonal_bilstm(p, x, groups, centre=None):
+def numpy_diagonal_bilstm(p, x, groups, own_pixel=None):
     """[H, W, B, 2h], pixel by pixel; the right-to-left states come from the row above."""
     left = numpy_direction(p["left_to_right"], x, groups, 1)
-    right = numpy_direction(p["right_to_left"], x if centre is None else x + centre, groups, -1)
+    right = numpy_direction(
+        p["right_to_left"], x if own_pixel is None else x + own_pixel, groups, -1
+    )
     out = np.empty_like(x)
     for i, j in np.ndindex(x.shape[:2]):
         state = left[i, j] + right[i - 1, j]
@@ -142,15 +151,15 @@ def test_row_lstm_is_a_double_loop(x64, groups, size):
 def test_skewed_scan_is_a_double_loop(x64, size, groups, count):
     """Both directions in one scan over diagonals, alone or several images side by side."""
     layer = DiagonalBiLSTMLayer(FEATURES, groups, 0.0, "float64")
-    x, centre = normal(*size, 4, 2 * FEATURES), normal(*size, 4, 2 * FEATURES, seed=1)
+    x, own_pixel = normal(*size, 4, 2 * FEATURES), normal(*size, 4, 2 * FEATURES, seed=1)
 
-    def whole(layer, x, *centre):
-        strips = [side_by_side(maps, count) for maps in (x, *centre)]
+    def whole(layer, x, *own_pixel):
+        strips = [side_by_side(maps, count) for maps in (x, *own_pixel)]
         return one_by_one(layer(strips[0], size[1], *strips[1:]), count)
 
     variables = perturbed(layer, whole, x)
     p = jax.tree.map(np.asarray, variables["params"])
-    for inputs in ((x,), (x, centre)):
+    for inputs in ((x,), (x, own_pixel)):
         found = layer.apply(variables, *inputs, method=whole)
         expected = numpy_diagonal_bilstm(p, np.asarray(x), groups, *map(np.asarray, inputs[1:]))
         np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -179,13 +188,13 @@ def test_triangle_of_row_lstm(num_layers):
     """One column further to the right a row up, whatever the depth; to the left by depth too."""
     model = make("RowLSTM", "bernoulli", (4, 12), num_layers=num_layers, first_kernel_size=3)
     picture = np.array([list(row) for row in TRIANGLES[num_layers]])
-    np.testing.assert_array_equal(model.receptive_field()[2, 6], picture == "#")
+    np.testing.assert_array_equal(model.receptive_field()[2, 6, 0, :, :, 0], picture == "#")
 
 
 def test_triangle_stays_at_any_depth():
     """Unlike Diagonal BiLSTM: with k rows crossed, no more than k columns to the right."""
     model = make("RowLSTM", "bernoulli", (5, 9), num_layers=30, first_kernel_size=3)
-    field = model.receptive_field()
+    field = model.receptive_field()[:, :, 0, :, :, 0]
     for r, c, up, left in np.ndindex(5, 9, 5, 9):
         assert field[r, c, up, left] == ((up, left) < (r, c) and left - c <= r - up)
 
@@ -196,3 +205,16 @@ def test_one_diagonal_layer_sees_all_that_came_before(x64, case):
     model = make("DiagonalBiLSTM", case, (4, 6), num_layers=1, dtype="float64", features=9)
     found = dependencies(model)
     np.testing.assert_array_equal(found, np.tri(len(found), k=-1, dtype=bool))
+
+
+def test_neighbours_side_by_side_do_not_touch(x64):
+    """A large batch, in which images stand side by side, scores as its parts do alone."""
+    model = make("DiagonalBiLSTM", "categorical", dtype="float64")
+    batch = 16 * jax.device_count()
+    assert images_side_by_side(batch) > images_side_by_side(4) == 1
+    variables = cases.perturbed(model)
+    images, labels = some_images(model, batch), some_labels(model, batch)
+    whole = whole_image_params(model, variables, images, labels)
+    for n in range(0, batch, 4):
+        part = whole_image_params(model, variables, images[n : n + 4], labels[n : n + 4])
+        np.testing.assert_allclose(whole[n : n + 4], part, atol=1e-12)

@@ -42,9 +42,9 @@ def gate(x: Float[Array, "*batch F2"]) -> Float[Array, "*batch F"]:
 def centre_mask(
     in_features: int, features: int, mask: Literal["A", "B"], groups: int, parts: int = 1
 ) -> Bool[np.ndarray, "I O"]:
-    """What the centre tap may read: output group o of each part reads input groups i < o (mask A)
+    """What the centre tap may read: input groups i < o (mask A) or i ≤ o (mask B).
 
-    or i ≤ o (mask B).
+    o is the output's group, in each part.
     """
     inputs = np.arange(in_features)[:, None] // (in_features // groups)
     outputs = np.arange(features)[None, :] // (features // groups)

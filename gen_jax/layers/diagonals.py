@@ -16,7 +16,7 @@ import numpy as np
 
 from gen_jax.typing import Array, Carry, Float
 
-# (direction, x, state to the left, state above, memory to the left) -> (state, memory), [H, B, …]
+# (direction, x, state to the left, state above, c to the left) -> (state, c), each [H, B, …]
 Cell = Callable[[int, Array, Array, Array, Array], tuple[Array, Array]]
 
 
@@ -26,7 +26,7 @@ def scan_diagonals(
     """States of a recurrence from the top left corner over each of `maps`, in one scan.
 
     A map holds images of `width` columns side by side. To the left of an image and above it,
-    states and memory are zero.
+    state and c, the LSTM's memory cell, are zero.
     """
     height, columns, batch, _ = maps[0].shape
     dtype = maps[0].dtype
@@ -56,10 +56,18 @@ def scan_diagonals(
 
 
 def images_side_by_side(batch: int) -> int:
-    """How many: an accelerator wants few steps, a CPU little arithmetic."""
+    """How many: an accelerator wants few steps, a CPU little arithmetic.
+
+    Neighbours lie on one device, so that a batch that is split over devices stays split.
+    """
     if jax.default_backend() != "cpu":
         return 1
-    return max(k for k in (1, 2, 4, 8) if k == 1 or (batch % k == 0 and batch // k >= 8))
+    devices = jax.device_count()
+    return max(
+        k
+        for k in (1, 2, 4, 8)
+        if k == 1 or (batch % (k * devices) == 0 and batch // (k * devices) >= 8)
+    )
 
 
 def side_by_side(x: Float[Array, "H W B F"], count: int) -> Float[Array, "H kW B_k F"]:

@@ -207,20 +207,22 @@ class DiagonalBiLSTMLayer(nn.Module):
         self,
         x: Float[Array, "H kW B F2"],
         width: int,
-        centre: Float[Array, "H kW B F2"] | None = None,
+        own_pixel: Float[Array, "H kW B F2"] | None = None,
     ) -> Float[Array, "H kW B F2"]:
         """`x` holds images of `width` columns side by side.
 
-        `centre` is added to what is read from right to left; it may know its own pixel.
+        `own_pixel`, which knows the pixel itself, is added to what is read from right to left.
         """
         weights = [self.left_to_right.weights(), self.right_to_left.weights()]
 
-        def cell(direction: int, x: Array, left: Array, above: Array, cell: Array) -> Carry:
+        def step(
+            direction: int, x: Array, left: Array, above: Array, cell: Array
+        ) -> tuple[Array, Array]:
             kernel, bias = weights[direction]
             return lstm(jnp.concatenate([x, left, above], axis=-1) @ kernel + bias, cell)
 
-        mirrored = x[:, ::-1] if centre is None else (x + centre)[:, ::-1]
-        left, right = scan_diagonals(cell, (x, mirrored), width, self.features)
+        mirrored = x[:, ::-1] if own_pixel is None else (x + own_pixel)[:, ::-1]
+        left, right = scan_diagonals(step, (x, mirrored), width, self.features)
         right = jnp.pad(right[:-1, ::-1], ((1, 0), (0, 0), (0, 0), (0, 0)))
         state = self.drop(left + right, deterministic=not self.has_rng("dropout"))
         return x + self.out(state)
@@ -236,11 +238,11 @@ class DiagonalBiLSTMLayer(nn.Module):
         return rows, [jnp.zeros((batch, h), self.dtype) for _ in range(2)]
 
     def finish_row(
-        self, carry: Carry, centre: Float[Array, "W B F2"] | None = None
+        self, carry: Carry, own_pixel: Float[Array, "W B F2"] | None = None
     ) -> tuple[Array, Array]:
         """For the row just drawn: right-to-left but for the state beside; that state's kernel."""
         (inputs, _, above), _ = carry
-        inputs = inputs if centre is None else inputs + centre
+        inputs = inputs if own_pixel is None else inputs + own_pixel
         h = self.features
         kernel, bias = self.right_to_left.weights()
         outside = jnp.concatenate([kernel[: 2 * h], kernel[3 * h :]])

@@ -36,7 +36,7 @@ class DiagonalBiLSTM(PixelRNN):
 
     def setup(self) -> None:
         super().setup()
-        self.centre = nn.Dense(
+        self.own_pixel = nn.Dense(
             2 * self.width,
             use_bias=False,
             dtype=self.dtype,
@@ -51,9 +51,9 @@ class DiagonalBiLSTM(PixelRNN):
         def strips(x: Float[Array, "B H W F"]) -> Float[Array, "H kW B_k F"]:
             return side_by_side(jnp.transpose(x, (1, 2, 0, 3)), count)
 
-        x, centre = strips(self.first(image, labels)), self.centre(strips(image))
+        x, own_pixel = strips(self.first(image, labels)), self.own_pixel(strips(image))
         for n, layer in enumerate(self.layers):
-            x = layer(x, images.shape[2], None if n else centre)
+            x = layer(x, images.shape[2], None if n else own_pixel)
         params = one_by_one(self.head(x), count)
         return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
 
@@ -62,10 +62,12 @@ class DiagonalBiLSTM(PixelRNN):
     ) -> tuple[Carry, Context]:
         first, first_context = self.first.begin_row(carry[0])
         # The row above, from right to left, in all layers at once.
-        centres = [self.centre(self.scale_row(previous)), *[None] * (self.num_layers - 1)]
+        own_pixels = [self.own_pixel(self.scale_row(previous)), *[None] * (self.num_layers - 1)]
         rows = [
-            layer.finish_row(layer_carry, centre)
-            for layer, layer_carry, centre in zip(self.layers, carry[1:], centres, strict=True)
+            layer.finish_row(layer_carry, own_pixel)
+            for layer, layer_carry, own_pixel in zip(
+                self.layers, carry[1:], own_pixels, strict=True
+            )
         ]
         above = right_to_left_row(*map(list, zip(*rows, strict=True)))
         # Above row 0 the states are zero, not those of a row of zeros.

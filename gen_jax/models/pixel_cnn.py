@@ -45,14 +45,13 @@ class PixelCNN(PixelRNN):
         return self.site_params(self.head(x))
 
     def receptive_field(self) -> np.ndarray:
-        """bool [H, W, H, W]: `field[r, c]` marks the pixels that pixel (r, c) depends on.
+        """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.
 
-        Earlier pixels that it leaves out are the blind spot. (The pixel's own earlier channel
-        groups are read too, wherever `field` is about whole pixels.)
+        Earlier sites that it leaves out are the blind spot.
         """
         first = hops(self.first_kernel_size // 2)
         block = {*hops(self.kernel_size // 2), (0, 0)}
-        return receptive_field(self.image_shape, first, [block] * self.num_layers)
+        return receptive_field(self.image_shape, self.sites, first, [block] * self.num_layers)
 
 
 class ResidualBlock(nn.Module):

@@ -1,7 +1,8 @@
-"""What PixelCNN, Row LSTM and Diagonal BiLSTM share (van den Oord, Kalchbrenner & Kavukcuoglu 2016,
+"""What PixelCNN, Row LSTM and Diagonal BiLSTM share.
 
-"Pixel Recurrent Neural Networks", table 1): a convolution with mask A to 2h maps, layers that each
-add to those maps, and a head of ReLU and 1 × 1 convolutions.
+A convolution with mask A to 2h maps, layers that each add to those maps, and a head of ReLU and
+1 × 1 convolutions (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural
+Networks", table 1).
 
     p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
 

@@ -42,8 +42,8 @@ class RowLSTM(PixelRNN):
         rows = jnp.transpose(x, (1, 2, 0, 3))
         _, width, batch, _ = rows.shape
         carry = [layer.init_rows(width, batch) for layer in self.layers]
-        # The backward pass computes each row again: half the time, and no more is kept than the
-        # states of one row for each row.
+        # The backward pass computes each row again, from the states and cells of the row above,
+        # which are all that is kept of it.
         scan = nn.scan(
             nn.remat(_row),
             variable_broadcast="params",
@@ -53,7 +53,7 @@ class RowLSTM(PixelRNN):
         return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
 
     def receptive_field(self) -> np.ndarray:
-        """bool [H, W, H, W]: `field[r, c]` marks the pixels that pixel (r, c) depends on.
+        """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.
 
         A triangle that widens by `kernel_size // 2` columns to either side a row, from what the
         first convolution reads on; to the left in the row itself, `kernel_size // 2` a layer.
@@ -64,7 +64,7 @@ class RowLSTM(PixelRNN):
             (up, left) for up in range(height) for left in range(-up * side, (up + 1) * side + 1)
         }
         first = hops(self.first_kernel_size // 2)
-        return receptive_field(self.image_shape, first, [layer] * self.num_layers)
+        return receptive_field(self.image_shape, self.sites, first, [layer] * self.num_layers)
 
 
 def _row(model: RowLSTM, carry: Carry, x: Float[Array, "W B F"]) -> tuple[Carry, Array]:

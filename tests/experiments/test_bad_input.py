@@ -98,6 +98,8 @@ MISTAKES = [
     (("benchmark_training", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
     (("benchmark_training", "--batch-sizes", "0"), "batch_sizes"),
     (("benchmark_pixel_rnn", "gated-pixelcnn-mnist"), "accepted: those of RowLSTM and Diag"),
+    (("benchmark_training", "--batch-sizes"), "batch_sizes is ()"),
+    (("benchmark_sampling", "--batch-sizes"), "batch_sizes is ()"),
     (("benchmark_pixel_rnn", "--batch-size=0"), "batch_size is 0"),
 ]
 
