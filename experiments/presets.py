@@ -73,6 +73,39 @@ _cifar10_training = TrainConfig(
     optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=2000, ema_decay=0.9995),
 )
 
+# Warm-up and inverse square root, as in tensor2tensor.
+_digits_transformer = dataclasses.replace(
+    _digits_training,
+    optimizer=dataclasses.replace(
+        _digits_training.optimizer, learning_rate=3e-3, warmup_steps=200, schedule="inverse_sqrt"
+    ),
+)
+_mnist_transformer = dataclasses.replace(
+    _mnist_training,
+    steps=1400,
+    eval_every=700,
+    optimizer=dataclasses.replace(_mnist_training.optimizer, b2=0.98, ema_decay=0.99),
+)
+_cifar10_transformer = dataclasses.replace(
+    _cifar10_training,
+    optimizer=OptimizerConfig(
+        learning_rate=7e-4,
+        schedule="inverse_sqrt",
+        warmup_steps=4000,
+        b2=0.98,
+        ema_decay=0.9995,
+    ),
+)
+_cifar10_image_transformer = models.ImageTransformer(
+    _CIFAR10,
+    likelihoods.Categorical(256),
+    features=512,
+    feedforward_features=2048,
+    num_layers=12,
+    num_heads=4,
+    dropout=0.3,
+)
+
 PRESETS: Mapping[str, Experiment] = {
     "gated-pixelcnn-digits": _gated_digits,
     "gated-pixelcnn-digits-classes": dataclasses.replace(
@@ -175,6 +208,53 @@ PRESETS: Mapping[str, Experiment] = {
         ),
         DataConfig("cifar10"),
         _cifar10_training,
+    ),
+    "image-transformer-digits": Experiment(
+        models.ImageTransformer(
+            _DIGITS,
+            likelihoods.Categorical(17),
+            attention="full",
+            features=64,
+            num_layers=5,
+            num_heads=4,
+            dropout=0.3,
+            positions="learned",
+        ),
+        DataConfig("digits"),
+        _digits_transformer,
+    ),
+    "image-transformer-mnist": Experiment(
+        models.ImageTransformer(
+            _MNIST,
+            likelihoods.Bernoulli(),
+            attention="local_2d",
+            query_block=(4, 14),
+            memory_flange=(6, 7),
+            features=64,
+            num_layers=4,
+            num_heads=4,
+            positions="learned",
+        ),
+        DataConfig("binarized_mnist"),
+        _mnist_transformer,
+    ),
+    "image-transformer-cifar10-1d": Experiment(
+        _cifar10_image_transformer, DataConfig("cifar10"), _cifar10_transformer
+    ),
+    "image-transformer-cifar10-2d": Experiment(
+        _cifar10_image_transformer.clone(attention="local_2d"),
+        DataConfig("cifar10"),
+        _cifar10_transformer,
+    ),
+    "image-transformer-cifar10-full": Experiment(
+        _cifar10_image_transformer.clone(attention="full"),
+        DataConfig("cifar10"),
+        _cifar10_transformer,
+    ),
+    "image-transformer-cifar10-dmol": Experiment(
+        _cifar10_image_transformer.clone(likelihood=likelihoods.DiscretizedLogisticMixture(256)),
+        DataConfig("cifar10"),
+        _cifar10_transformer,
     ),
 }
 

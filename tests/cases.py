@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +24,8 @@ class Row(NamedTuple):
     deep: dict[str, Any]
 
 
+_TRANSFORMER = {"features": 8, "num_layers": 2, "num_heads": 2}
+
 MODELS = {
     "PixelCNN": Row(
         models.PixelCNN,
@@ -46,6 +47,21 @@ MODELS = {
         {"features": 6, "num_layers": 2, "first_kernel_size": 3},
         {"features": 9, "num_layers": 2, "first_kernel_size": 3},
     ),
+    "ImageTransformer-full": Row(
+        models.ImageTransformer,
+        {"attention": "full", **_TRANSFORMER, "num_layers": 1},
+        {"attention": "full", **_TRANSFORMER},
+    ),
+    "ImageTransformer-1d": Row(
+        models.ImageTransformer,
+        {"attention": "local_1d", "query_block": 4, **_TRANSFORMER},
+        {"attention": "local_1d", "query_block": 4, **_TRANSFORMER, "positions": "learned"},
+    ),
+    "ImageTransformer-2d": Row(
+        models.ImageTransformer,
+        {"attention": "local_2d", "query_block": (2, 3), "memory_flange": (1, 2), **_TRANSFORMER},
+        {"attention": "local_2d", "query_block": (2, 2), "memory_flange": (2, 1), **_TRANSFORMER},
+    ),
 }
 
 # name: likelihood, channels, classes
@@ -57,7 +73,10 @@ LIKELIHOODS = {
     "mixture-rgb": (likelihoods.DiscretizedLogisticMixture(5, 2), 3, 2),
 }
 
-CASES = list(itertools.product(MODELS, LIKELIHOODS))
+# What attention reaches and what a token is do not depend on each other: two kinds suffice.
+_FEWER = {"ImageTransformer-full": ("bernoulli", "categorical-rgb")}
+_FEWER["ImageTransformer-1d"] = _FEWER["ImageTransformer-full"]
+CASES = [(name, case) for name in MODELS for case in _FEWER.get(name, LIKELIHOODS)]
 every_model = pytest.mark.parametrize("name", MODELS)
 every_case = pytest.mark.parametrize(
     ("name", "case"), CASES, ids=["-".join(case) for case in CASES]

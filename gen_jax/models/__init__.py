@@ -10,6 +10,7 @@ from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
 from gen_jax.models.gated_pixel_cnn import GatedPixelCNN
+from gen_jax.models.image_transformer import ImageTransformer
 from gen_jax.models.pixel_cnn import PixelCNN
 from gen_jax.models.row_lstm import RowLSTM
 
@@ -18,6 +19,7 @@ MODELS: Mapping[str, type[nn.Module]] = {
     "GatedPixelCNN": GatedPixelCNN,
     "RowLSTM": RowLSTM,
     "DiagonalBiLSTM": DiagonalBiLSTM,
+    "ImageTransformer": ImageTransformer,
 }
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "AutoregressiveModel",
     "DiagonalBiLSTM",
     "GatedPixelCNN",
+    "ImageTransformer",
     "PixelCNN",
     "RowLSTM",
     "from_dict",

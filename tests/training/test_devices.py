@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gen_jax import training
+from gen_jax import likelihoods, models, objectives, training
 from gen_jax.training import devices
 
 from . import tiny
@@ -16,21 +16,33 @@ ONE = training.make_mesh(jax.devices()[:1])
 ALL = training.make_mesh()
 
 
-def run(mesh, steps=3):
+COMMON = {"image_shape": tiny.SHAPE, "likelihood": tiny.MODEL.likelihood, "dropout": 0.2}
+OTHERS = [
+    models.DiagonalBiLSTM(**COMMON, features=4, num_layers=1, first_kernel_size=3),
+    models.ImageTransformer(**COMMON, features=8, num_layers=1, query_block=8),
+]
+
+
+def run(mesh, model=tiny.MODEL, steps=3):
     step = devices.compile_train_step(
         mesh,
-        model=tiny.MODEL,
+        model=model,
         objective=training.log_likelihood,
         optimizer=tiny.OPTIMIZER,
         num_steps=tiny.CONFIG.steps,
     )
-    state = devices.create_state(
-        tiny.MODEL, tiny.OPTIMIZER, tiny.CONFIG.steps, jax.random.key(0), mesh
-    )
+    state = devices.create_state(model, tiny.OPTIMIZER, tiny.CONFIG.steps, jax.random.key(0), mesh)
     for batch in itertools.islice(tiny.batches(), steps):
         state, metrics = step(state, devices.put_batch(batch, mesh), jax.random.key(1))
     assert step._cache_size() == 1  # type: ignore[attr-defined]
     return state, metrics
+
+
+@pytest.fixture
+def quickly_compiled():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +58,34 @@ def test_as_many_devices_as_there_are_give_the_same_parameters(alone):
         assert len(b.sharding.device_set) == ALL.size
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], same["grad_norm"], rtol=1e-4)
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="one device")
+@pytest.mark.parametrize("model", OTHERS, ids=lambda model: type(model).__name__)
+def test_every_kind_of_model_trains_on_all_devices(model, quickly_compiled):
+    # The scores, not the parameters: a key's bias has a gradient of nothing but rounding, which
+    # Adam makes large, and no effect.
+    start = devices.create_state(model, tiny.OPTIMIZER, 20, jax.random.key(0), ONE)
+    images, score = tiny.make_images(), jax.jit(objectives.log_likelihood, static_argnums=0)
+    initial, one, four = (
+        score(model, {"params": jax.device_put(state.params, jax.devices()[0])}, images)
+        for state in (start, run(ONE, model)[0], run(ALL, model)[0])
+    )
+    np.testing.assert_allclose(one, four, rtol=1e-4)
+    assert np.abs(one - initial).mean() > 100 * np.abs(one - four).mean()
+
+
+@pytest.mark.skipif(jax.device_count() < 2, reason="one device")
+@pytest.mark.parametrize("batch", [100, 64, 72])
+def test_images_side_by_side_stay_on_their_device(batch):
+    """Whatever the batch: no device scores, or even sees, the images of another."""
+    model = models.DiagonalBiLSTM((3, 4, 1), likelihoods.Bernoulli(), features=4, num_layers=1)
+    images = devices.put_batch({"images": np.zeros((batch, 3, 4, 1), np.uint8)}, ALL)["images"]
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    score = jax.jit(objectives.log_likelihood, static_argnums=0)
+    program = score.lower(model, variables, images).compile().as_text()
+    for collective in ("all-to-all", "all-gather", "collective-permute"):
+        assert collective not in program
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")

@@ -1,0 +1,329 @@
+"""Image Transformer (Parmar et al. 2018, "Image Transformer").
+
+    p(x) = prod_i p(x_i | x_<i),   sites in blocks of raster order (`gen_jax.layers.query_blocks`)
+
+A site is a token, a channel of a pixel or a pixel as the likelihood has it. The token *at* a site
+is the embedding of the level drawn just before it in generation order (nothing at the first site,
+not level 0), plus an embedding of the site's row and column; layers of causal self-attention and a
+feed-forward network follow, then the parameters of the site. Attention is to a local memory, in one
+or two dimensions, or to everything before (`full`).
+
+Departures on purpose: layer normalisation stands before each sublayer and once at the end, not
+after each, which trains without care; the shift by one site runs across the borders of blocks, so
+that every site but the last is seen by later ones (tensor2tensor shifts inside each block).
+
+In the next-site view keys and values are cached; `begin_block` gathers a block's memory, and a step
+is one query.
+"""
+
+import functools
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.layers.attention import CausalAttention
+from gen_jax.layers.convolution import param_dtype
+from gen_jax.layers.query_blocks import Attention, QueryBlocks
+from gen_jax.models.autoregressive import AutoregressiveModel, at_least
+from gen_jax.typing import (
+    Array,
+    Bool,
+    Carry,
+    Context,
+    Draw,
+    Dtype,
+    Float,
+    Int,
+    Integer,
+    Labels,
+    Levels,
+    SiteParams,
+)
+
+_QUERY_BLOCK = {"local_1d": 256, "local_2d": (16, 16), "full": None}
+_MEMORY_FLANGE = {"local_1d": None, "local_2d": (16, 32), "full": None}
+
+
+class ImageTransformer(AutoregressiveModel):
+    """Image Transformer. `features` is d, a multiple of `num_heads`."""
+
+    attention: Attention = "local_1d"
+    """What a site attends to beside its own block: the block before, flanges, or everything."""
+    num_heads: int = 4
+    """Of each attention."""
+    query_block: int | tuple[int, int] | None = None
+    """Sites of a block: how many for local_1d (default 256), rows and columns for local_2d
+    (default 16 × 16), absent for full. Evened out: steps exceed sites by 5 % at most."""
+    memory_flange: tuple[int, int] | None = None
+    """Sites above and to the sides of a block that local_2d remembers (default 16 × 32)."""
+    feedforward_features: int | None = None
+    """Width of the feed-forward networks; None for 4 · features."""
+    positions: Literal["sinusoid", "learned"] = "sinusoid"
+    """Embedding of rows and columns: fixed sines and cosines, or parameters."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("num_heads", self.num_heads, 1)
+        if self.features % self.num_heads:
+            raise ValueError(
+                f"features is {self.features}; it must be a multiple of num_heads, {self.num_heads}"
+            )
+        if self.feedforward_features is not None:
+            at_least("feedforward_features", self.feedforward_features, 1)
+        for name, accepted in (
+            ("attention", get_args(Attention)),
+            ("positions", ("sinusoid", "learned")),
+        ):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(accepted)}")
+        _check_form("query_block", self.query_block, _QUERY_BLOCK[self.attention], 1)
+        _check_form("memory_flange", self.memory_flange, _MEMORY_FLANGE[self.attention], 0)
+
+    @property
+    def query_blocks(self) -> QueryBlocks:
+        """Blocks, generation order and memory of this image shape."""
+        height, width, _ = self.image_shape
+        block = self.query_block or _QUERY_BLOCK[self.attention] or (1, 1)
+        flange = self.memory_flange or _MEMORY_FLANGE[self.attention] or (0, 0)
+        block = (1, block) if isinstance(block, int) else block
+        return QueryBlocks(self.attention, height, width * self.sites, block, flange)
+
+    def setup(self) -> None:
+        dtype, params = self.dtype, param_dtype(self.dtype)
+        # Levels are tokens, one table a channel; a pixel of coupled channels is projected.
+        unit = nn.initializers.normal(self.features**-0.5)
+        if self._values == 1:
+            rows = self.sites * self.likelihood.levels
+            self.embedding = nn.Embed(rows, self.features, dtype, params, embedding_init=unit)
+        else:
+            self.projection = nn.Dense(self.features, dtype=dtype, param_dtype=params)
+        if self.positions == "learned":
+            rows, columns = self.image_shape[0], self.image_shape[1] * self.sites
+            init = nn.initializers.normal(0.5)
+            self.row_positions = self.param("row_positions", init, (rows, self.features), params)
+            self.column_positions = self.param(
+                "column_positions", init, (columns, self.features), params
+            )
+        if self.num_classes is not None:
+            self.classes = nn.Embed(
+                self.num_classes, self.features, dtype=dtype, param_dtype=params
+            )
+        self.layers = [
+            TransformerLayer(
+                features=self.features,
+                feedforward_features=self.feedforward_features or 4 * self.features,
+                num_heads=self.num_heads,
+                blocks=self.query_blocks,
+                out_scale=1 / (2 * self.num_layers),
+                dropout=self.dropout,
+                dtype=self.dtype,
+            )
+            for _ in range(self.num_layers)
+        ]
+        self.norm = Norm(self.dtype)
+        self.head = nn.Dense(self.params_per_site, dtype=dtype, param_dtype=params)
+        self.drop = nn.Dropout(self.dropout)
+
+    # The whole-image view, sites in raster order.
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        self.check(images, labels)
+        batch, order = len(images), self.query_blocks.order
+        before = np.zeros_like(order)
+        before[order[1:]] = order[:-1]
+        levels = jnp.asarray(images).reshape(batch, order.size, self._values)[:, before]
+        tokens = self.embed(levels, jnp.asarray(before % self.sites))
+        first = np.arange(order.size) == order[0]
+        tokens = jnp.where(first[:, None], jnp.zeros_like(tokens), tokens)
+        x = tokens + self.position_table()[None]
+        if labels is not None:
+            x = x + self.classes(labels)[:, None]
+        x = self.drop(x, deterministic=not self.has_rng("dropout"))
+        for layer in self.layers:
+            x = layer(x)
+        params = self.head(self.norm(x))
+        height, width, _ = self.image_shape
+        return self.site_vector(params.reshape(batch, height, width, self.sites, -1))
+
+    # The next-site view. The carry: the token to come, class projections, which cells of block and
+    # memory are in the image, and the layers' keys and values.
+
+    def blocks(self) -> np.ndarray:
+        return self.query_blocks.cells[..., None]
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+        token = jnp.zeros((batch, self.features), self.dtype)
+        classes = token if labels is None else self.classes(labels)
+        blocks = self.query_blocks
+        there = jnp.zeros(blocks.memory.shape[1], bool), jnp.zeros(blocks.cells.shape[1], bool)
+        return token, classes, there, [layer.init_carry(batch) for layer in self.layers]
+
+    def begin_block(
+        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "T S B V"]
+    ) -> tuple[Carry, Context]:
+        token, classes, _, layers = carry
+        blocks, steps = self.query_blocks, len(previous)
+        there = jnp.asarray(blocks.memory >= 0)[block], jnp.asarray(blocks.cells >= 0)[block]
+        cells = jnp.maximum(jnp.asarray(blocks.cells)[block], 0)
+        context = (
+            jnp.arange(steps),
+            jnp.broadcast_to(block, (steps,)),
+            self.position_table()[cells],
+            cells % self.sites,
+            there[1],
+        )
+        layers = [
+            layer.begin_block(layer_carry, block)
+            for layer, layer_carry in zip(self.layers, layers, strict=True)
+        ]
+        return (token, classes, there, layers), context
+
+    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
+        token, classes, there, layers = carry
+        t, block, position, channel, is_site = context
+        x = token + classes + position[None]
+        carries = []
+        for layer, layer_carry in zip(self.layers, layers, strict=True):
+            layer_carry, x = layer.step(layer_carry, x, t, block, *there)
+            carries.append(layer_carry)
+        levels = draw(0, self.site_vector(self.head(self.norm(x))))
+        drawn = self.embed(levels[:, None], channel[None])[:, 0]
+        # What is drawn at a step that pads the block is nobody's.
+        return jnp.where(is_site, drawn, token), classes, there, carries
+
+    # Tokens and positions.
+
+    @property
+    def _values(self) -> int:
+        """Levels of a site, V."""
+        return self.image_shape[-1] // self.sites
+
+    def embed(
+        self, levels: Integer[Array, "B N V"], channels: Int[Array, " N"]
+    ) -> Float[Array, "B N F"]:
+        """Of the levels of sites, given the channel of each: times √d in all (tensor2tensor)."""
+        if self._values == 1:
+            rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
+            return self.embedding(rows) * self.features**0.5
+        return self.projection(self.scale(levels))
+
+    def position_table(self) -> Float[Array, "N F"]:
+        """Of each site in raster order."""
+        rows, columns = self.image_shape[0], self.image_shape[1] * self.sites
+        if self.positions == "learned":
+            table = self.row_positions[:, None] + self.column_positions[None]
+        else:
+            of_row, of_column = _sinusoids(rows, columns, self.features)
+            shape = (rows, columns)
+            of_row = np.broadcast_to(of_row[:, None], (*shape, of_row.shape[-1]))
+            of_column = np.broadcast_to(of_column[None], (*shape, of_column.shape[-1]))
+            table = jnp.asarray(np.concatenate([of_row, of_column], axis=-1))
+        return table.reshape(rows * columns, -1).astype(self.dtype)
+
+    def receptive_field(self) -> Bool[np.ndarray, "H W S H W S"]:
+        """`field[r, c, s]` marks the sites that site s of pixel (r, c) depends on, at this depth.
+
+        With local attention some earlier sites are never reached, at any depth.
+        """
+        blocks = self.query_blocks
+        one_layer = blocks.seen().astype(np.float32)
+        keys = functools.reduce(
+            lambda seen, _: seen @ one_layer > 0, range(self.num_layers - 1), one_layer > 0
+        )
+        field = np.zeros(keys.shape, bool)
+        # The key at a site holds the level of the site before it.
+        field[:, blocks.order[:-1]] = keys[:, blocks.order[1:]] > 0
+        height, width, _ = self.image_shape
+        shape = (height, width, self.sites)
+        return field.reshape(*shape, *shape)
+
+
+class TransformerLayer(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) with ReLU."""
+
+    features: int
+    feedforward_features: int
+    num_heads: int
+    blocks: QueryBlocks
+    out_scale: float
+    dropout: float
+    dtype: Dtype
+
+    def setup(self) -> None:
+        dense = functools.partial(nn.Dense, dtype=self.dtype, param_dtype=param_dtype(self.dtype))
+        self.norm_attention, self.norm_feedforward = Norm(self.dtype), Norm(self.dtype)
+        self.attention = CausalAttention(
+            self.features, self.num_heads, self.blocks, self.out_scale, self.dtype
+        )
+        self.up = dense(self.feedforward_features)
+        init = nn.initializers.variance_scaling(self.out_scale, "fan_in", "truncated_normal")
+        self.down = dense(self.features, kernel_init=init)
+        self.drop = nn.Dropout(self.dropout)
+
+    def feedforward(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+        return self.down(jax.nn.relu(self.up(self.norm_feedforward(x))))
+
+    # Whole image.
+
+    def __call__(self, x: Float[Array, "B N F"]) -> Float[Array, "B N F"]:
+        deterministic = not self.has_rng("dropout")
+        x = x + self.drop(self.attention(self.norm_attention(x)), deterministic=deterministic)
+        return x + self.drop(self.feedforward(x), deterministic=deterministic)
+
+    # Next site.
+
+    def init_carry(self, batch: int) -> Carry:
+        return self.attention.init_carry(batch)
+
+    def begin_block(self, carry: Carry, block: Integer[Array, ""]) -> Carry:
+        return self.attention.begin_block(carry, block)
+
+    def step(
+        self, carry: Carry, x: Float[Array, "B F"], *place: Array
+    ) -> tuple[Carry, Float[Array, "B F"]]:
+        carry, attended = self.attention.step(carry, self.norm_attention(x), *place)
+        x = x + attended
+        return carry, x + self.feedforward(x)
+
+
+class Norm(nn.Module):
+    """Layer normalisation, at least in float32."""
+
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
+        wide = param_dtype(self.dtype)
+        norm = nn.LayerNorm(dtype=wide, param_dtype=wide, force_float32_reductions=False)
+        return norm(x.astype(wide)).astype(self.dtype)
+
+
+@functools.cache
+def _sinusoids(rows: int, columns: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sines and cosines of geometrically spaced wavelengths, half of the features a dimension."""
+
+    def of(length: int, features: int) -> np.ndarray:
+        pairs = -(-features // 2)
+        wavelengths = 1e4 ** (np.arange(pairs) / max(pairs, 1))
+        angles = np.arange(length)[:, None] / wavelengths
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)[:, :features]
+
+    return of(rows, features // 2), of(columns, features - features // 2)
+
+
+def _check_form(name: str, value: object, default: object, least: int) -> None:
+    """ValueError unless a size is of the form that the attention takes: an int, a pair or none."""
+    if value is None:
+        return
+    if isinstance(default, int):
+        accepted, right = f"an integer, at least {least}", isinstance(value, int) and value >= least
+    elif isinstance(default, tuple):
+        accepted = f"rows and columns, each at least {least}"
+        right = isinstance(value, tuple) and len(value) == 2 and min(value) >= least
+    else:
+        accepted, right = "nothing, with this attention", False
+    if not right:
+        raise ValueError(f"{name} is {value}; accepted: {accepted}")

@@ -1,0 +1,296 @@
+"""Query blocks and causal attention: who sees whom, against the definition and a dense oracle."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gen_jax.layers.attention import CausalAttention, attend
+from gen_jax.layers.query_blocks import QueryBlocks
+
+from .cases import (
+    make,
+    one_line_error,
+    perturbed,
+    quick_compilation,  # noqa: F401
+    some_images,
+)
+from .test_layers import normal
+
+KINDS = ("full", "local_1d", "local_2d")
+
+
+# Query blocks.
+
+
+def spec_2d(rows, columns, size, flange):
+    """SPECS: what one layer's view of each site is, site by site; sites are (row, column).
+
+    The keys that site n attends to are at the cells of its own block up to itself, and of two
+    flanges: one above, f_h × (q_w + 2 f_w), and one to the left, q_h × f_w; all inside the image.
+    """
+    (q_h, q_w), (f_h, f_w) = size, flange
+    blocks = itertools.product(range(0, rows, q_h), range(0, columns, q_w))
+    order, view = [], {}
+    for top, left in blocks:
+        own = []
+        for r, c in itertools.product(range(top, top + q_h), range(left, left + q_w)):
+            if r >= rows or c >= columns:
+                continue
+            own.append((r, c))
+            memory = {
+                (i, j)
+                for i, j in itertools.product(range(rows), range(columns))
+                if (top - f_h <= i < top and left - f_w <= j < left + q_w + f_w)
+                or (top <= i < top + q_h and left - f_w <= j < left)
+            }
+            view[r, c] = memory | set(own)
+        order += own
+    return order, view
+
+
+SHAPES_2D = [  # rows, columns, query block, flange: blocks that divide the image, and not
+    (4, 6, (2, 3), (1, 2)),
+    (4, 6, (2, 2), (3, 1)),
+    (2, 21, (2, 11), (2, 3)),
+    (21, 4, (11, 2), (5, 2)),
+    (6, 6, (2, 2), (0, 0)),
+]
+
+
+@pytest.mark.parametrize(("rows", "columns", "size", "flange"), SHAPES_2D)
+def test_one_layer_of_local_2d_sees_what_the_definition_says(rows, columns, size, flange):
+    """The key at a cell holds the level of the site before it, across the borders of blocks."""
+    order, view = spec_2d(rows, columns, size, flange)
+    before = dict(zip(order[1:], order[:-1], strict=True))
+    model = make(
+        "ImageTransformer-2d",
+        "bernoulli",
+        (rows, columns),
+        num_layers=1,
+        query_block=size,
+        memory_flange=flange,
+    )
+    assert model.query_blocks.size == size
+    field = model.receptive_field()[:, :, 0, :, :, 0]
+    for n in order:
+        expected = {before[p] for p in view[n] if p in before}
+        assert {tuple(p) for p in np.argwhere(field[n]).tolist()} == expected, n
+    # Every site but the last is a key exactly once.
+    assert sorted(before.values()) == sorted(order[:-1])
+
+
+def test_a_picture_of_local_2d():
+    """4 × 6, blocks of 2 × 3, flanges 1 × 2: what the site * in the last block attends to."""
+    picture = [
+        "......",
+        ".#####",  # the flange above, to both sides where the image goes on
+        ".#####",
+        ".##*..",
+    ]
+    blocks = QueryBlocks("local_2d", 4, 6, (2, 3), (1, 2))
+    seen = blocks.seen().reshape(4, 6, 4, 6)[3, 3]
+    expected = np.array([[cell in "#*" for cell in row] for row in picture])
+    np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.parametrize(("rows", "columns", "length"), [(4, 6, 6), (4, 5, 4), (3, 14, 22)])
+def test_local_1d_sees_its_block_and_the_one_before(rows, columns, length):
+    blocks = QueryBlocks("local_1d", rows, columns, (1, length))
+    assert blocks.size == (1, length)
+    n, m = np.indices((rows * columns,) * 2)
+    same_or_previous = (n // length - m // length) <= 1
+    np.testing.assert_array_equal(blocks.seen(), (m <= n) & same_or_previous)
+    np.testing.assert_array_equal(blocks.order, np.arange(rows * columns))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 5), (3, 7), (28, 28)])
+def test_full_sees_everything_before(rows, columns):
+    blocks = QueryBlocks("full", rows, columns)
+    np.testing.assert_array_equal(blocks.seen(), np.tri(rows * columns, dtype=bool))
+    np.testing.assert_array_equal(blocks.order, np.arange(rows * columns))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    st.sampled_from(KINDS),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.tuples(st.integers(0, 20), st.integers(0, 20)),
+)
+def test_blocks_of_any_image(attention, shape, size, flange):
+    """Every site once, at most 5 % more steps, and a memory generated before its block."""
+    blocks = QueryBlocks(attention, *shape, size, flange)
+    np.testing.assert_array_equal(np.sort(blocks.order), np.arange(shape[0] * shape[1]))
+    assert blocks.cells.size <= 1.05 * blocks.order.size
+    assert blocks.cells.dtype == np.int32
+    generated = set()
+    for own, memory in zip(blocks.cells, blocks.memory, strict=True):
+        remembered = memory[memory >= 0].tolist()
+        assert len(set(remembered)) == len(remembered)
+        assert generated.issuperset(remembered)
+        generated.update(own[own >= 0].tolist())
+
+
+def test_blocks_are_as_asked_for_where_they_divide():
+    assert QueryBlocks("local_2d", 32, 96, (16, 16)).size == (16, 16)
+    assert QueryBlocks("local_1d", 32, 96, (1, 256)).size == (1, 256)
+    # 16 × 16 on 28 × 28 would waste 31 % of the steps.
+    assert QueryBlocks("local_2d", 28, 28, (16, 16)).size == (14, 14)
+
+
+def test_some_pairs_never_connect():
+    """Local attention at any depth: the documented field is not all that came before."""
+    field = make(
+        "ImageTransformer-2d",
+        "bernoulli",
+        (8, 8),
+        num_layers=40,
+        query_block=(4, 4),
+        memory_flange=(2, 2),
+    )
+    reached = field.receptive_field().reshape(64, 64).sum()
+    assert 0.9 < reached / (64 * 63 / 2) < 1
+
+
+# Attention.
+
+
+def dense_attention(queries, keys, values, seen):
+    """Softmax over all keys at once, with a square of scores; NumPy."""
+    scores = np.einsum("bhqd,bhkd->bhqk", queries, keys) / np.sqrt(queries.shape[-1])
+    scores = np.where(seen, scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return np.einsum("bhqk,bhkd->bhqd", weights, values)
+
+
+def test_runs_of_keys_share_one_softmax(x64):
+    queries, keys, values = (normal(2, 3, n, 4, seed=n) for n in (5, 9, 9))
+    mask = np.random.default_rng(0).random((5, 9)) < 0.5
+    mask[:, -1] = True
+    runs = [
+        (keys[:, :, a:b], values[:, :, a:b], jnp.asarray(mask[:, a:b]))
+        for a, b in ((0, 4), (4, 4), (4, 9))
+    ]
+    expected = dense_attention(*map(np.asarray, (queries, keys, values)), mask)
+    np.testing.assert_allclose(attend(queries, runs), expected, atol=1e-12)
+
+
+BLOCKS = [
+    QueryBlocks("full", 4, 5),
+    QueryBlocks("full", 1, 2),
+    QueryBlocks("local_1d", 4, 6, (1, 6)),
+    QueryBlocks("local_1d", 3, 14, (1, 22)),
+    *(QueryBlocks("local_2d", *shape) for shape in SHAPES_2D),
+]
+
+
+@pytest.mark.parametrize("blocks", BLOCKS, ids=str)
+def test_blockwise_attention_is_dense_attention(x64, blocks):
+    """The whole-image view, and its gradient, against one softmax under `seen`."""
+    layer = CausalAttention(8, 2, blocks, 1.0, "float64")
+    sites = blocks.order.size
+    x = normal(2, sites, 8)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: normal(*leaf.shape, seed=leaf.size), shapes)
+    p = jax.tree.map(np.asarray, variables["params"])
+
+    def oracle(x):
+        qkv = (x @ p["qkv"]["kernel"] + p["qkv"]["bias"]).reshape(2, sites, 3, 2, 4)
+        attended = dense_attention(*np.transpose(qkv, (2, 0, 3, 1, 4)), blocks.seen())
+        joined = attended.transpose(0, 2, 1, 3).reshape(2, sites, 8)
+        return joined @ p["out"]["kernel"] + p["out"]["bias"]
+
+    np.testing.assert_allclose(layer.apply(variables, x), oracle(np.asarray(x)), atol=1e-10)
+    direction = normal(2, sites, 8, seed=5)
+    weights = normal(2, sites, 8, seed=6)
+    _, slope = jax.jvp(
+        lambda t: jnp.sum(weights * layer.apply(variables, x + t * direction)), (0.0,), (1.0,)
+    )
+    gradient = jax.grad(lambda x: jnp.sum(weights * layer.apply(variables, x)))(x)
+    np.testing.assert_allclose(jnp.sum(gradient * direction), slope, rtol=1e-9)
+    step = 1e-6 * np.asarray(direction)
+    difference = oracle(np.asarray(x) + step) - oracle(np.asarray(x) - step)
+    np.testing.assert_allclose(slope, np.sum(np.asarray(weights) * difference) / 2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["local_1d", "local_2d"])
+def test_memory_grows_with_the_sites_not_with_their_square(attention):
+    """What the compiled gradient of a local layer needs, from 16² to 32² sites."""
+    needed = []
+    for size in (16, 32):
+        blocks = QueryBlocks(attention, size, size, (4, 8), (4, 8))
+        layer = CausalAttention(8, 2, blocks, 1.0, "float32")
+        x = jax.ShapeDtypeStruct((1, size * size, 8), jnp.float32)
+        variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+
+        def loss(variables, x, layer=layer):
+            return jnp.sum(layer.apply(variables, x) ** 2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(variables, x).compile()
+        needed.append(compiled.memory_analysis().temp_size_in_bytes)
+    assert needed[1] < 5 * needed[0]
+    assert needed[1] < 4 * 2 * (32 * 32) ** 2  # one square of scores of two heads
+
+
+# The model.
+
+
+def test_the_first_site_reads_no_token(x64):
+    """Its input is nothing, not the embedding of level 0; and every other site reads one."""
+    for name in ("ImageTransformer-full", "ImageTransformer-2d"):
+        model = make(name, "categorical-rgb", (2, 3), dtype="float64")
+        variables, images = perturbed(model), some_images(model, 1)
+        first = int(model.query_blocks.order[0])
+
+        def outputs(table, model=model, variables=variables, images=images):
+            p = {**variables["params"], "embedding": {"embedding": table}}
+            return model.apply({"params": p}, images).reshape(18, -1)
+
+        jacobian = jax.jit(jax.jacobian(outputs))(variables["params"]["embedding"]["embedding"])
+        reads = np.asarray(jnp.any(jacobian != 0, axis=(1, 2, 3)))
+        np.testing.assert_array_equal(reads, np.arange(18) != first)
+
+
+@pytest.mark.parametrize("features", [7, 8])
+@pytest.mark.parametrize("positions", ["sinusoid", "learned"])
+def test_every_site_has_its_own_position(positions, features):
+    model = make(
+        "ImageTransformer-full",
+        "categorical-rgb",
+        (5, 4),
+        positions=positions,
+        features=features,
+        num_heads=1,
+    )
+    table = model.apply(perturbed(model), method="position_table")
+    assert table.shape == (60, features)
+    assert len(np.unique(np.asarray(table).round(6), axis=0)) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("full", {"features": 6, "num_heads": 4}, "features is 6; .* multiple of num_heads, 4"),
+        ("full", {"num_heads": 0}, "num_heads is 0; it must be at least 1"),
+        ("full", {"feedforward_features": 0}, "feedforward_features is 0"),
+        ("full", {"attention": "local"}, "attention is 'local'; known: local_1d, local_2d, full"),
+        ("full", {"positions": "none"}, "positions is 'none'; known: sinusoid, learned"),
+        ("full", {"query_block": 4}, "query_block is 4; accepted: nothing, with this attention"),
+        ("1d", {"query_block": (2, 2)}, r"query_block is \(2, 2\); accepted: an integer"),
+        ("1d", {"query_block": 0}, "query_block is 0; accepted: an integer, at least 1"),
+        ("1d", {"memory_flange": (1, 1)}, r"memory_flange is \(1, 1\); accepted: nothing"),
+        ("2d", {"query_block": 4}, "query_block is 4; accepted: rows and columns"),
+        ("2d", {"query_block": (0, 2)}, r"query_block is \(0, 2\); accepted: rows and columns"),
+        ("2d", {"memory_flange": (-1, 2)}, r"memory_flange is \(-1, 2\); accepted: rows and"),
+    ],
+    ids=str,
+)
+def test_fields_that_do_not_fit(name, fields, message):
+    with one_line_error(message):
+        make(f"ImageTransformer-{name}", "bernoulli", **fields)
