@@ -2,8 +2,10 @@
 
 For each batch size: seconds by scan, fixed_point and naive, against ONE whole-image pass of the
 same batch. Pass and sampler are timed in turn, in the same process, and their ratio is the median
-of the pairs. Compilation is timed apart. Naive runs its first sites only and is scaled by their
-share, which the table says. Passes of fixed_point depend on the parameters: give a trained run.
+of the pairs. The floor is the larger of a pass's arithmetic at the rate of a large matmul and, with
+attention, of the memory traffic of keys, values and parameters. Compilation is timed apart. Naive
+runs its first sites only and is scaled by their share, which the table says. Passes of fixed_point
+depend on the parameters: give a trained run.
 """
 
 import dataclasses
@@ -101,6 +103,7 @@ def _measure(
         "pass_seconds": timing.median_seconds(one_pass, options.repeats),
         "methods": {},
     }
+    row["floor"] = _floor(model, variables, images, labels, options)
     for method in methods:
         sites = min(options.naive_sites, num_sites)
         share = sites / num_sites if method == "naive" else 1.0
@@ -119,6 +122,7 @@ def _measure(
             "seconds": seconds,
             "images_per_second": batch / seconds,
             "over_one_pass": float(np.median(times[:, 1] / times[:, 0])),
+            "over_floor": seconds / row["floor"]["seconds"],
             "compile_seconds": compile_seconds,
             "passes": num_sites if method == "naive" else passes,
             "timed_sites": sites if method == "naive" else num_sites,
@@ -128,6 +132,34 @@ def _measure(
         for result in row["methods"].values():
             result["over_naive"] = naive / result["seconds"]
     return row
+
+
+def _floor(
+    model: Any, variables: Any, images: Any, labels: Any, options: Options
+) -> dict[str, float]:
+    """What no sampler site by site can beat: the larger of arithmetic and memory traffic.
+
+    Arithmetic is that of one pass, at the rate of a large matmul; traffic, of a model with
+    attention, the keys and values that a site attends to and the parameters once a site, at the
+    rate at which as much memory as they take is read.
+    """
+    matmul, matmul_flops = timing.large_matmul()
+    rate = matmul_flops / timing.median_seconds(matmul, options.repeats)
+    arithmetic = timing.count_flops(model.apply, variables, images, labels) / rate
+    traffic = 0.0
+    if hasattr(model, "query_blocks"):
+        blocks = model.query_blocks
+        size = np.dtype(model.dtype).itemsize if model.dtype != "bfloat16" else 2
+        key_and_value = 2 * model.num_layers * model.features * len(images) * size
+        parameters = sum(x.nbytes for x in jax.tree.leaves(variables))
+        read = int(blocks.seen().sum()) * key_and_value + blocks.cells.size * parameters
+        held = blocks.order.size * key_and_value + parameters
+        traffic = read / timing.bytes_per_second(held, options.repeats)
+    return {
+        "seconds": max(arithmetic, traffic),
+        "arithmetic_seconds": arithmetic,
+        "traffic_seconds": traffic,
+    }
 
 
 def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
@@ -153,8 +185,8 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     environment = cli.environment()
     table = Table(title=f"{parameters}, {environment['device']}, medians of {options.repeats}")
     for column in (
-        "image", "batch", "one pass, s", "method", "s", "images/s", "/ one pass", "passes",
-        "x naive", "compile, s",
+        "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",
+        "/ pass", "/ floor", "passes", "x naive", "compile, s",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
@@ -165,10 +197,13 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
                 "x".join(map(str, row["image_shape"])),
                 str(row["batch"]),
                 f"{row['pass_seconds']:.4f}",
+                f"{row['floor']['arithmetic_seconds']:.4f}",
+                f"{row['floor']['traffic_seconds']:.4f}" if row["floor"]["traffic_seconds"] else "",
                 method + note,
                 f"{result['seconds']:.4f}",
                 f"{result['images_per_second']:.1f}",
                 f"{result['over_one_pass']:.2f}",
+                f"{result['over_floor']:.2f}",
                 str(result["passes"]),
                 f"{result['over_naive']:.1f}" if "over_naive" in result else "",
                 f"{result['compile_seconds']:.1f}",

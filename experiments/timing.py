@@ -41,6 +41,22 @@ def large_matmul(size: int = 2048) -> tuple[Callable[[], Any], int]:
     return call, 2 * size**3
 
 
+def bytes_per_second(size: int, repeats: int) -> float:
+    """The rate of reading an array of `size` bytes (1 GiB at most) again and again: a GEMV."""
+    columns = 1024
+    rows = max(1, min(size, 2**30) // (4 * columns))
+    times = max(1, 2**28 // (4 * rows * columns))
+    matrix, vector = np.ones((rows, columns), np.float32), np.ones(columns, np.float32)
+
+    def read(matrix: Any, vector: Any) -> Any:
+        return jax.lax.fori_loop(
+            0, times, lambda _, v: v + jnp.float32(1e-30) * jnp.sum(matrix @ v), vector
+        )
+
+    call, _ = compile_call(read, matrix, vector)
+    return 4 * rows * columns * times / median_seconds(call, repeats)
+
+
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """Floating-point operations of the matmuls and convolutions, two a multiply-add.
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -101,6 +103,22 @@ def save_site_map(
     for axis in axes.flat:
         axis.set_axis_off()
     figure.colorbar(shown, ax=axes[1].tolist(), label="bits a pixel", shrink=0.9)
+    return _save_figure(figure, path)
+
+
+def save_regions(
+    panels: Mapping[str, np.ndarray], regions: Mapping[str, str], path: PathLike
+) -> Path:
+    """A PNG of maps `[H, W]` side by side; integers are places in `regions` (name: colour)."""
+    colours = np.array([to_rgba(colour) for colour in regions.values()])
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(3.4 * len(panels), 4.2), squeeze=False, layout="constrained"
+    )
+    for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
+        axis.imshow(colours[panel])
+        axis.set(title=title, xticks=[], yticks=[])
+    handles = [Patch(color=colour, label=name) for name, colour in regions.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(regions), frameon=False)
     return _save_figure(figure, path)
 
 

@@ -66,3 +66,14 @@ def test_curves_and_site_maps_are_pictures(tmp_path):
     for name in ("curve.png", "map.png"):
         with Image.open(tmp_path / name) as picture:
             assert np.asarray(picture).std() > 0
+
+
+def test_regions_have_the_colours_of_their_names(tmp_path):
+    panel = np.array([[0, 1], [2, 1]])
+    colours = {"a": "#ff0000", "b": "#00ff00", "c": "#0000ff"}
+    path = figures.save_regions({"one": panel, "two": panel}, colours, tmp_path / "regions.png")
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    counts = [(pixels == np.array(rgb)).all(axis=1).sum() for rgb in np.eye(3, dtype=int) * 255]
+    # Two cells of b for one of a and one of c, in both panels; the legend adds a little of each.
+    assert counts[1] == pytest.approx(2 * counts[0], rel=0.1)
+    assert counts[2] == pytest.approx(counts[0], rel=0.1)

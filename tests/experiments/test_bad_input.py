@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from experiments import (
+    benchmark_imagegpt,
+    benchmark_memory,
     benchmark_pixel_rnn,
     benchmark_sampling,
     benchmark_training,
     cli,
     complete,
     demo,
+    draw_attention,
     evaluate,
     sample,
     train,
@@ -28,6 +31,9 @@ SCRIPTS = {
     "benchmark_sampling": benchmark_sampling,
     "benchmark_training": benchmark_training,
     "benchmark_pixel_rnn": benchmark_pixel_rnn,
+    "benchmark_memory": benchmark_memory,
+    "benchmark_imagegpt": benchmark_imagegpt,
+    "draw_attention": draw_attention,
 }
 DIGITS = ("train", "gated-pixelcnn-digits", "--workdir={tmp}/new")
 
@@ -98,6 +104,12 @@ MISTAKES = [
     (("benchmark_training", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
     (("benchmark_training", "--batch-sizes", "0"), "batch_sizes"),
     (("benchmark_pixel_rnn", "gated-pixelcnn-mnist"), "accepted: those of RowLSTM and Diag"),
+    (("benchmark_memory", "--image-sizes", "0"), "image_sizes is (0,)"),
+    (("benchmark_memory", "--attentions", "global"), "global"),
+    (("benchmark_imagegpt", "--repeats=0"), "repeats is 0"),
+    (("draw_attention", "--site", "40", "2"), "site is (40, 2)"),
+    (("train", "image-transformer-mnist", "--model.query-block=9"), "query_block is 9; accepted"),
+    (("train", "image-transformer-mnist", "--model.num-heads=5"), "a multiple of num_heads, 5"),
     (("benchmark_training", "--batch-sizes"), "batch_sizes is ()"),
     (("benchmark_sampling", "--batch-sizes"), "batch_sizes is ()"),
     (("benchmark_pixel_rnn", "--batch-size=0"), "batch_size is 0"),
