@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gen_jax import sampling
 from gen_jax.layers.attention import CausalAttention, attend
 from gen_jax.layers.query_blocks import QueryBlocks
 
 from .cases import (
     make,
+    next_site_params,
     one_line_error,
     perturbed,
     quick_compilation,  # noqa: F401
     some_images,
+    whole_image_params,
 )
 from .test_layers import normal
 
@@ -255,6 +258,30 @@ def test_the_first_site_reads_no_token(x64):
         jacobian = jax.jit(jax.jacobian(outputs))(variables["params"]["embedding"]["embedding"])
         reads = np.asarray(jnp.any(jacobian != 0, axis=(1, 2, 3)))
         np.testing.assert_array_equal(reads, np.arange(18) != first)
+
+
+PADDED = [
+    ("full", (1, 23), {}),
+    ("1d", (1, 23), {"query_block": 12}),
+    ("2d", (2, 21), {"query_block": (2, 11), "memory_flange": (2, 3)}),
+    ("2d", (21, 4), {"query_block": (11, 2), "memory_flange": (5, 1)}),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "fields"), PADDED, ids=str)
+def test_padded_blocks_in_both_views(x64, name, size, fields):
+    """Blocks that do not divide the image: the same parameters, and the same images."""
+    model = make(f"ImageTransformer-{name}", "bernoulli", size, dtype="float64", **fields)
+    assert (model.blocks() < 0).any()
+    variables, images = perturbed(model), some_images(model, 2)
+    whole = whole_image_params(model, variables, images, None)
+    steps = next_site_params(model, variables, images, None)
+    np.testing.assert_allclose(steps, whole, atol=1e-10)
+    scan, fixed_point = (
+        sampling.sample(model, variables, jax.random.key(3), 4, method=method)
+        for method in ("scan", "fixed_point")
+    )
+    np.testing.assert_array_equal(scan, fixed_point)
 
 
 @pytest.mark.parametrize("features", [7, 8])
