@@ -208,7 +208,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
                 f"{result['over_naive']:.1f}" if "over_naive" in result else "",
                 f"{result['compile_seconds']:.1f}",
             )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     result = {
