@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> None:
     """Parses, measures, prints a table, writes sampling.json and sampling.png."""
     model, script = models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli()), "benchmark_sampling"
     if arguments and not arguments[0].startswith("-"):
-        model, script = find(arguments[0]).model, f"{script} {arguments[0]}"
+        model = cli.autoregressive(find(arguments[0]).model)
+        script = f"{script} {arguments[0]}"
         arguments = arguments[1:]
     options = cli.parse(
         tyro.conf.AvoidSubcommands[Options], script, arguments, default=Options(model)
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         variables = model.init(jax.random.key(0), np.zeros(shape, np.uint8), labels)
     else:
         run = cli.open_run(options.workdir)
-        model, variables = run.model, run.variables
+        model, variables = cli.autoregressive(run.model), run.variables
     cases = [(model, batch) for batch in options.batch_sizes]
     cases += [
         (model.clone(image_shape=(size, size, model.image_shape[-1])), max(options.batch_sizes))

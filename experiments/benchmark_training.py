@@ -44,13 +44,15 @@ def main(arguments: Sequence[str]) -> None:
     cli.check_counts(batch_sizes=options.batch_sizes, repeats=options.repeats)
     cases = [(name, find(name), batch) for name in options.presets for batch in options.batch_sizes]
     rows = [
-        {"preset": name, **_measure(preset.model, preset.training.optimizer, batch, options)}
+        {"preset": name, **_measure(preset, batch, options)}
         for name, preset, batch in cli.track(cases, len(cases), "measuring")
     ]
     _report(options, rows)
 
 
-def _measure(model: Any, config: Any, batch: int, options: Options) -> dict[str, Any]:
+def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
+    model, objective = experiment.model, experiment.objective
+    config = experiment.training.optimizer
     optimizer = training.make_optimizer(config, num_steps=1000)
     state = training.init_state(model, optimizer, jax.random.key(0))
     images = np.random.RandomState(0).randint(
@@ -70,7 +72,7 @@ def _measure(model: Any, config: Any, batch: int, options: Options) -> dict[str,
             inputs,
             key,
             model=model,
-            objective=training.log_likelihood,
+            objective=objective,
             optimizer=optimizer,
             ema_decay=config.ema_decay,
         )

@@ -4,16 +4,17 @@ import contextlib
 import dataclasses
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import jax
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax
-from gen_jax import data, training
+from gen_jax import data, models, training
 from gen_jax.training.workdir import Workdir
 
 T = TypeVar("T")
@@ -76,6 +77,15 @@ class Run:
     variables: Any
     step: int
 
+    @property
+    def objective(self) -> training.Target:
+        """What it was trained with."""
+        return training.target_from_dict(self.record["objective"])
+
+    def labels(self, batch: Mapping[str, Any]) -> Any:
+        """The labels of a batch if the model takes them."""
+        return None if self.model.num_classes is None else batch["labels"]
+
     def load_data(self, data_dir: str | None = None) -> data.Dataset:
         """The data set that it was trained on. ValueError if the content is another."""
         dataset = load_data(data_config(self.record["data"]["config"], data_dir))
@@ -98,6 +108,12 @@ def open_run(workdir: str, step: str = "best") -> Run:
     number = training.resolve_step(workdir, chosen)
     model, variables = gen_jax.load(workdir, number)
     return Run(folder, record, model, variables, number)
+
+
+def expected_images(run: Run, codes: Any, labels: Any) -> np.ndarray:
+    """The expected levels of each code's image, real numbers `[B, H, W, C]`."""
+    params = run.model.apply(run.variables, codes, labels, method="decode")
+    return np.asarray(run.model.likelihood.mean(params, run.model.image_shape[-1]))
 
 
 def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
@@ -145,6 +161,13 @@ def check_counts(**counts: int | tuple[int, ...]) -> None:
 def round_up(count: int, multiple: int) -> int:
     """The next multiple: a batch that divides over the devices."""
     return -(-count // multiple) * multiple
+
+
+def autoregressive(model: models.ImageModel) -> models.AutoregressiveModel:
+    """The model, if it draws site by site. ValueError for another."""
+    if not isinstance(model, models.AutoregressiveModel):
+        raise ValueError(f"{type(model).__name__} is not an autoregressive model")
+    return model
 
 
 def labels_for(model: Any, count: int, label: int | None) -> Any:

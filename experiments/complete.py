@@ -52,6 +52,7 @@ def complete(options: Options) -> Path:
         if getattr(options, name) < 1:
             raise ValueError(f"{name} is {getattr(options, name)}; it must be at least 1")
     run = cli.open_run(options.workdir, options.step)
+    cli.autoregressive(run.model)
     split: data.Split = getattr(run.load_data(options.data_dir), options.split)
     known = _known(options, run.model.image_shape)
     originals = split.images[: options.num_images]

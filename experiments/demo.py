@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.steps is not None:
         settings = dataclasses.replace(settings, steps=options.steps)
     result = train.train(
-        train.Options(preset.model, preset.data, settings, workdir=options.workdir)
+        train.Options(
+            preset.model, preset.data, settings, preset.objective, workdir=options.workdir
+        )
     )
     if not result.finished:
         return

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import cli
-from gen_jax import data, figures, objectives, training
+from gen_jax import data, figures, models, objectives, training
 from gen_jax.training.workdir import write_atomically
 
 
@@ -28,6 +28,12 @@ class Options:
     """Images a batch."""
     data_dir: str | None = None
     """Folder of the prepared TFDS sets, if it is not that of the training."""
+    num_samples: int = 0
+    """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
+    chunk_size: int = 50
+    """Codes an image in memory at once."""
+    seed: int = 0
+    """Of the codes."""
     classify: bool = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
 
@@ -40,26 +46,35 @@ def main(arguments: Sequence[str]) -> None:
 
 def evaluate(options: Options) -> dict[str, Any]:
     """The result as a dict, also written to WORKDIR/evaluation-SPLIT.json."""
-    if options.batch_size < 1:
-        raise ValueError(f"batch_size is {options.batch_size}; it must be at least 1")
+    cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
     run = cli.open_run(options.workdir, options.step)
+    is_vae = isinstance(run.model, models.VAE)
+    if options.num_samples < 0 or (options.num_samples and not is_vae):
+        raise ValueError(
+            f"num_samples is {options.num_samples}, for {type(run.model).__name__}; accepted: 0, "
+            "or at least 1 for a VAE"
+        )
     dataset = run.load_data(options.data_dir)
     split: data.Split = getattr(dataset, options.split)
     mesh = training.make_mesh()
     batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
-    scored = training.evaluate(
-        run.model,
-        run.variables["params"],
-        cli.track(batches, len(batches), f"scoring {options.split}"),
-        jax.random.key(0),
-        training.log_likelihood_without_dropout,
-        mesh,
-    )
+
+    def score(objective: training.Target, what: str) -> training.Evaluation:
+        return training.evaluate(
+            run.model,
+            run.variables["params"],
+            cli.track(batches, len(batches), f"{what} of {options.split}"),
+            jax.random.key(options.seed),
+            objective,
+            mesh,
+        )
+
+    # Of a VAE always the same bound, whatever it was trained with.
+    objective = training.ELBO(estimator=run.model.estimator) if is_vae else run.objective.evaluation
+    scored = score(objective, "scoring")
     result: dict[str, Any] = {
-        "nats": scored.nats,
-        "nats_standard_error": scored.nats_standard_error,
-        "bits_per_dim": scored.bits_per_dim,
-        "bits_per_dim_standard_error": scored.bits_per_dim_standard_error,
+        "objective": training.target_to_dict(objective),
+        **scored.as_dict(),
         "images": scored.count,
         "data": dataset.name,
         "split": options.split,
@@ -70,20 +85,68 @@ def evaluate(options: Options) -> dict[str, Any]:
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
         **cli.environment(),
     }
-    if options.classify and run.model.num_classes is not None:
+    about = f"{scored.count} images of {dataset.name}, binarization: {dataset.binarization}"
+    print(f"{options.split}: {_name(objective)} {_describe(scored)}, {about}")
+    if is_vae:
+        active = active_units(run, batches)
+        result["active_units"] = active
+        print(
+            f"{options.split}: reconstruction {scored.terms['reconstruction']:.2f}, KL "
+            f"{scored.terms['kl']:.2f} nats; {active} of {run.model.num_latents} latents active"
+        )
+    if options.num_samples:
+        tighter = training.IWAE(options.num_samples, options.chunk_size)
+        bound = score(tighter, f"IWAE bound, k = {options.num_samples},")
+        result |= {
+            "iwae_samples": options.num_samples,
+            "iwae_nats": bound.nats,
+            "iwae_nats_standard_error": bound.nats_standard_error,
+        }
+        print(f"{options.split}: {_name(tighter)} {_describe(bound)}, {about}")
+    autoregressive = isinstance(run.model, models.AutoregressiveModel)
+    if options.classify and autoregressive and run.model.num_classes is not None:
         result["accuracy"] = classify(run, split, batches)
+        print(f"{options.split}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
     path = run.workdir.path / f"evaluation-{options.split}.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
-    picture = _save_map(run, split, options.split)
-    print(
-        f"{options.split}: {scored.bits_per_dim:.4f} ± {scored.bits_per_dim_standard_error:.4f} "
-        f"bits/dim ({-scored.nats:.2f} ± {scored.nats_standard_error:.2f} nats an image), "
-        f"{scored.count} images of {dataset.name}, binarization: {dataset.binarization}"
-    )
-    if "accuracy" in result:
-        print(f"{options.split}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
-    print(f"wrote {path} and {picture}")
+    print(f"wrote {path}")
+    if autoregressive:
+        print(f"wrote {_save_map(run, split, options.split)}")
     return result
+
+
+def _describe(scored: training.Evaluation) -> str:
+    return (
+        f"{scored.bits_per_dim:.4f} ± {scored.bits_per_dim_standard_error:.4f} bits/dim "
+        f"({-scored.nats:.2f} ± {scored.nats_standard_error:.2f} nats an image)"
+    )
+
+
+def _name(objective: training.Target) -> str:
+    """What the number is: the negative of …"""
+    if isinstance(objective, training.LogLikelihood):
+        return "-log p(x)"
+    if isinstance(objective, training.ELBO):
+        return "-ELBO"
+    if isinstance(objective, training.IWAE):
+        return f"-IWAE bound, k = {objective.num_samples},"
+    if isinstance(objective, training.Reconstruction):
+        return "-log p(x | z(x)), no bound of log p(x),"
+    return "-log p(x, z(x)), no bound of log p(x),"
+
+
+def active_units(run: cli.Run, batches: data.EvalBatches) -> int:
+    """How many latents say something of the images of a split."""
+    encode = jax.jit(
+        lambda variables, images, labels: run.model.apply(
+            variables, images, labels, method="encode"
+        ).mean()
+    )
+    means = [
+        np.asarray(encode(run.variables, batch["images"], run.labels(batch)))[batch["mask"]]
+        for batch in batches
+    ]
+    return int(objectives.active_units(np.concatenate(means)).sum())
 
 
 def classify(run: cli.Run, split: data.Split, batches: data.EvalBatches) -> float:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import cli
-from gen_jax import figures, sampling, training
+from gen_jax import figures, models, sampling, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Options:
     step: str = "best"
     """Checkpoint: best (by validation), last, or a step."""
     animate: bool = True
-    """Write a GIF of the first images as they appear, site by site."""
+    """Write a GIF of the first images as they appear, site by site (autoregressive models)."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses, draws, and writes samples.npz, samples.png and samples.gif."""
+    """Parses, draws, and writes samples.npz, samples.png and samples.gif or sample-means.png."""
     sample(cli.parse(Options, "sample", arguments))
 
 
@@ -79,7 +79,13 @@ def sample(options: Options) -> Path:
         f"{len(images)} images in {seconds:.1f} s, compilation included, by {options.method}; "
         f"wrote {folder / 'samples.npz'} and {picture}"
     )
-    if options.animate:
+    if isinstance(run.model, models.LatentModel):
+        shown = np.arange(min(len(images), 400))
+        codes = sampling.prior_codes(run.model, jax.random.key(options.seed), shown)
+        classes = None if labels is None else np.asarray(labels, np.int32)[shown]
+        means = cli.expected_images(run, codes, classes)
+        print(f"wrote {figures.save_grid(means, levels, folder / 'sample-means.png')}")
+    if options.animate and isinstance(run.model, models.AutoregressiveModel):
         frames, drawn = sampling.canvases(run.model, images[:16], 48)
         path = figures.save_animation(frames, drawn, levels, folder / "samples.gif")
         print(f"wrote {path}")

@@ -15,14 +15,14 @@ import tyro
 
 from experiments import cli
 from experiments.presets import PRESETS, Experiment, find
-from gen_jax import data, figures, sampling, training
+from gen_jax import data, figures, models, sampling, training
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(Experiment):
     """A preset and where to train it."""
 
-    workdir: str
+    workdir: str = dataclasses.field(kw_only=True)
     """Folder of the run."""
     resume: bool = False
     """Go on with a run whose number of steps, optimiser or accumulation was another."""
@@ -71,6 +71,7 @@ def train(options: Options) -> training.TrainResult:
         process_count=jax.process_count(),
     )
     folder = training.Workdir(options.workdir)
+    latent = isinstance(model, models.LatentModel)
 
     def on_sample(step: int, variables: Any) -> None:
         images = sampling.sample(model, variables, jax.random.key(0), 16, labels=_labels(model, 16))
@@ -91,7 +92,9 @@ def train(options: Options) -> training.TrainResult:
             "binarization": dataset.binarization,
             "levels": dataset.levels,
         },
-        on_sample=on_sample,
+        objective=options.objective,
+        examples=dataset.train.images if latent else None,
+        on_sample=on_sample if not latent or hasattr(model, "prior") else None,
         resume=options.resume,
         overwrite=options.overwrite,
     )
@@ -121,6 +124,8 @@ def fit_model(model: Any, dataset: data.Dataset) -> Any:
             f"the model has {model.num_classes} classes, but {dataset.name} has "
             f"{dataset.num_classes}"
         )
+    if isinstance(model, models.ImplicitAutoEncoder):
+        model = model.clone(num_codes=len(dataset.train))
     return model.clone(image_shape=dataset.image_shape)
 
 

@@ -140,7 +140,9 @@ def train_iterator(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[dict[str, np.ndarray]]:
-    """Endless batches `{"images", "labels"?}` of the training split, with `get_state`/`set_state`.
+    """Endless batches `{"images", "indices", "labels"?}` of the training split, with `get_state`.
+
+    `indices` are the images' numbers in the split; `set_state` goes to a position once got.
 
     Every epoch is a new permutation, and the next one follows within the batch. `batch_size` is
     global: of the same order, each process gets its own `batch_size // process_count` rows.
@@ -164,7 +166,8 @@ def train_iterator(
         else:
             maximum, start = dataset.intensity_levels - 1, int(positions[0])
             images = _bernoulli(dataset.intensities[index], maximum, seed, "dynamic", start)
-        return {"images": images} if labels is None else {"images": images, "labels": labels[index]}
+        items = {"images": images, "indices": index.astype(np.int32)}
+        return items if labels is None else {**items, "labels": labels[index]}
 
     # All is in memory: threads would only contend for the interpreter's lock.
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)

@@ -49,6 +49,26 @@ def save_grid(images: np.ndarray, levels: int, path: PathLike, columns: int | No
     return _save(tile(to_rgb(images, levels), columns), path)
 
 
+def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Path:
+    """A PNG of named rows of images `[N, H, W, C]`, one under the other: compare by column."""
+    strips = [tile(to_rgb(images, levels), columns=len(images), zoom=1) for images in rows.values()]
+    height, width = strips[0].shape[:2]
+    zoom = max(1, 1400 // width)
+    figure, axes = plt.subplots(
+        len(rows),
+        1,
+        figsize=(width * zoom / 130 + 1.6, len(rows) * height * zoom / 130),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, name, strip in zip(axes[:, 0], rows, strips, strict=True):
+        axis.imshow(strip, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.spines[:].set_visible(False)
+    return _save_figure(figure, path)
+
+
 def save_completions(
     originals: np.ndarray,
     known: np.ndarray,

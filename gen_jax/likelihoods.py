@@ -62,6 +62,18 @@ class Likelihood(Protocol):
         """
         ...
 
+    def mean(
+        self, params: Float[Array, "*batch S P"], channels: int
+    ) -> Float[Array, "*batch {channels}"]:
+        """The expected level of every channel, in 0 … levels − 1: what one looks at."""
+        ...
+
+    def marginal(
+        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+    ) -> Float[Array, "*batch S P"]:
+        """Parameters that fit N images pixel by pixel: where an output's bias may start."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
@@ -100,6 +112,19 @@ class Bernoulli:
         drawn = temperature * _logit(noise) < params
         return jnp.where(known, given, drawn.astype(given.dtype))
 
+    def mean(
+        self, params: Float[Array, "*batch S P"], channels: int
+    ) -> Float[Array, "*batch {channels}"]:
+        del channels
+        return jax.nn.sigmoid(params[..., 0])
+
+    def marginal(
+        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+    ) -> Float[Array, "*batch S P"]:
+        # Laplace's rule of succession: finite for a pixel that never changes, and for N = 1.
+        ones = jnp.sum(pixels, axis=0, dtype=jnp.int32).astype(dtype)
+        return (jnp.log1p(ones) - jnp.log1p(pixels.shape[0] - ones))[..., None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
@@ -137,6 +162,24 @@ class Categorical:
     ) -> Integer[Array, "*batch V"]:
         drawn = _inverse_cdf(params, noise[..., 0], temperature)
         return jnp.where(known, given, drawn[..., None].astype(given.dtype))
+
+    def mean(
+        self, params: Float[Array, "*batch S P"], channels: int
+    ) -> Float[Array, "*batch {channels}"]:
+        del channels
+        levels = jnp.arange(self.levels, dtype=params.dtype)
+        return jnp.sum(jax.nn.softmax(params) * _last(levels, params.ndim), axis=-1)
+
+    def marginal(
+        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+    ) -> Float[Array, "*batch S P"]:
+        def count(level: Array) -> Array:
+            return jnp.sum(pixels == level.astype(pixels.dtype), axis=0, dtype=jnp.int32)
+
+        counts = jnp.moveaxis(jax.lax.map(count, jnp.arange(self.levels)), 0, -1)
+        # One more image is shared out among the levels: log frequencies stay finite.
+        shared = counts.astype(dtype) + 1 / self.levels
+        return jnp.log(shared) - math.log(pixels.shape[0] + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +237,40 @@ class DiscretizedLogisticMixture:
             lambda: self._draw_tempered(params, noise, temperature, given, known),
             lambda: self._draw_mode(params, given, known),
         )
+
+    def mean(
+        self, params: Float[Array, "*batch S P"], channels: int
+    ) -> Float[Array, "*batch {channels}"]:
+        """The mean of the logistics before they are cut into bins, clipped to the levels.
+
+        A channel is taken given the means of those before it, component by component.
+        """
+        pixels = jnp.zeros((*params.shape[:-2], channels), jnp.int32)
+        log_weights, means, _, coefficients = self._split(params[..., 0, :], pixels)
+        values: list[Array] = []
+        for c in range(channels):
+            mean, first = means[..., c, :], c * (c - 1) // 2
+            for before, value in enumerate(values):
+                mean = mean + coefficients[..., first + before, :] * value
+            values.append(mean)
+        mean = jnp.sum(jnp.exp(log_weights)[..., None, :] * jnp.stack(values, axis=-2), axis=-1)
+        return (jnp.clip(mean, -1, 1) + 1) * ((self.levels - 1) / 2)
+
+    def marginal(
+        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+    ) -> Float[Array, "*batch S P"]:
+        # Components of equal weight, a standard deviation to either side of the mean at most.
+        real = self._real(pixels, dtype)
+        mean, deviation = jnp.mean(real, axis=0), jnp.std(real, axis=0)
+        offsets = jnp.linspace(-1, 1, self.components + 2, dtype=dtype)[1:-1]
+        means = mean[..., None] + deviation[..., None] * _last(offsets, mean.ndim + 1)
+        scale = jnp.maximum(deviation * (math.sqrt(3) / math.pi), 1 / (self.levels - 1))
+        log_scales = jnp.broadcast_to(jnp.log(scale)[..., None], means.shape)
+        channels, batch = pixels.shape[-1], means.shape[:-2]
+        zeros = jnp.zeros((*batch, channels * (channels - 1) // 2, self.components), dtype)
+        rows = jnp.concatenate([means, log_scales, zeros], axis=-2)
+        weights = jnp.zeros((*batch, self.components), dtype)
+        return jnp.concatenate([weights, rows.reshape(*batch, -1)], axis=-1)[..., None, :]
 
     def _draw_tempered(
         self, params: Array, noise: Array, temperature: Array, given: Array, known: Array
@@ -291,6 +368,11 @@ def _temper(logits: Array, temperature: Array) -> Array:
     """Logits over T with a maximum of 0, so that a tiny T cannot overflow; T = 0 is read as 1."""
     below_max = logits - jnp.max(logits, axis=-1, keepdims=True)
     return below_max / jnp.where(temperature > 0, temperature, 1)
+
+
+def _last(x: Array, ndim: int) -> Array:
+    """A vector along the last of `ndim` axes."""
+    return x.reshape((1,) * (ndim - 1) + (-1,))
 
 
 def _logit(u: Array) -> Array:

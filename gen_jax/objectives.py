@@ -1,13 +1,21 @@
-"""What is maximised and reported: one value an image, in nats, never reduced."""
+"""What is trained and reported: one value an image, in nats, never reduced."""
 
 import math
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.typing import Array, Float, Key, Labels, Levels, Nats
+from gen_jax.models.image_model import at_least, check_choice
+from gen_jax.models.latent import LatentModel
+from gen_jax.models.vae import VAE
+from gen_jax.typing import Array, Bool, Float, Key, Labels, Levels, Nats
+
+KL: TypeAlias = Literal["analytic", "monte_carlo"]
+Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
+Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
 
 
 def log_likelihood(
@@ -53,8 +61,191 @@ def log_posterior(
     return jax.nn.log_softmax(jnp.stack(scores, axis=-1))
 
 
+def reconstruction(
+    model: LatentModel,
+    variables: Any,
+    codes: Float[Array, "*samples B D"],
+    images: Levels,
+    labels: Labels | None = None,
+) -> Float[Array, "*samples B"]:
+    """log p(x | z, y) in nats, for each code of each image."""
+    images = jnp.asarray(images)
+    samples = codes.shape[:-2]
+    flat = codes.reshape(-1, codes.shape[-1])
+    if labels is not None:
+        labels = jnp.broadcast_to(jnp.asarray(labels), codes.shape[:-1]).reshape(-1)
+    params: Any = model.apply(variables, flat, labels, method="decode")
+    params = params.reshape(*samples, *images.shape[:3], *params.shape[3:])
+    sites = model.likelihood.log_prob(params, jnp.broadcast_to(images, (*samples, *images.shape)))
+    return jnp.sum(sites, axis=(-3, -2, -1))
+
+
+class ELBOTerms(NamedTuple):
+    """The evidence lower bound of each image, taken apart; all in nats."""
+
+    reconstruction: Nats
+    """E_q log p(x | z), `[B]`."""
+    kl: Float[Array, "B D"]
+    """KL(q(z_j | x) ‖ p(z_j)) of each latent (an estimate, with kl="monte_carlo")."""
+
+    @property
+    def elbo(self) -> Nats:
+        """reconstruction − Σ_j kl_j."""
+        return self.reconstruction - jnp.sum(self.kl, axis=-1)
+
+
+def elbo(
+    model: VAE,
+    variables: Any,
+    key: Key,
+    images: Levels,
+    labels: Labels | None = None,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+) -> Nats:
+    """E_q [log p(x | z)] − KL(q(z | x) ‖ p(z)) ≤ log p(x) in nats, `[B]`, from `num_samples` codes.
+
+    The KL divergence is in closed form, or estimated from the same codes. The gradient passes
+    through Gaussian codes (Kingma & Welling 2014, eq. 6 and 7), and is the score function's for
+    bits; `elbo_terms` has the others.
+    """
+    estimator = model.estimator
+    return elbo_terms(
+        model, variables, key, images, labels, num_samples, kl, estimator=estimator
+    ).elbo
+
+
+def elbo_terms(
+    model: VAE,
+    variables: Any,
+    key: Key,
+    images: Levels,
+    labels: Labels | None = None,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    *,
+    estimator: Estimator = "reparametrized",
+    baseline: Baseline = "none",
+    constant: Float[Array, ""] | float = 0.0,
+) -> ELBOTerms:
+    """The terms of `elbo`, whose gradient by automatic differentiation is that of `estimator`.
+
+    The value does not depend on the estimator. For the encoder the gradient is
+
+    * reparametrized: ∇ through z = μ + σ ⊙ ε; Gaussian latents only;
+    * score_function: (f(z) − b) ∇ log q(z | x), REINFORCE (Williams 1992), with f = log p(x | z)
+      − KL, or log p(x, z) − log q(z | x) with kl="monte_carlo". The baseline b is 0 ("none"), a
+      `constant` such as a running mean of f ("constant"), or the mean of f over the other codes
+      of the same image ("leave_one_out"; Mnih & Rezende 2016, VIMCO; Kool et al. 2019);
+    * straight_through: as if the draw were its mean (Bengio et al. 2013); Bernoulli latents only,
+      and biased.
+
+    ValueError for a combination that does not exist.
+    """
+    check_estimator(model, num_samples, kl, estimator, baseline)
+    posterior: Any = model.apply(variables, images, labels, method="encode")
+    codes = posterior.sample(key, num_samples)
+    if estimator == "straight_through":
+        codes = posterior.straight_through(codes)
+    elif estimator == "score_function":
+        codes = jax.lax.stop_gradient(codes)
+    fit = reconstruction(model, variables, codes, images, labels)
+    if kl == "analytic":
+        divergence = posterior.kl()
+        signal = fit - jnp.sum(divergence, axis=-1)[None]
+    else:
+        sampled = posterior.log_prob(codes) - posterior.prior_log_prob(codes)
+        if estimator == "score_function":  # E_q ∇ log q = 0: it would only add noise
+            sampled = jax.lax.stop_gradient(sampled)
+        divergence = jnp.mean(sampled, axis=0)
+        signal = fit - jnp.sum(sampled, axis=-1)
+    if estimator == "score_function":
+        signal = jax.lax.stop_gradient(signal)
+        if baseline == "constant":
+            signal = signal - constant
+        elif baseline == "leave_one_out":
+            others = jnp.sum(signal, axis=0, keepdims=True) - signal
+            signal = signal - others / (num_samples - 1)
+        score = signal * jnp.sum(posterior.log_prob(codes), axis=-1)
+        fit = fit + score - jax.lax.stop_gradient(score)  # its gradient, and no value
+    return ELBOTerms(jnp.mean(fit, axis=0), divergence)
+
+
+def iwae_bound(
+    model: VAE,
+    variables: Any,
+    key: Key,
+    images: Levels,
+    labels: Labels | None = None,
+    num_samples: int = 50,
+    *,
+    chunk_size: int | None = None,
+) -> Nats:
+    """log 1/k Σ p(x, z_k) / q(z_k | x) in nats, `[B]` (Burda, Grosse & Salakhutdinov 2016, eq. 8).
+
+    In expectation a lower bound of log p(x), the tighter the larger k = `num_samples`. With
+    `chunk_size`, that many codes an image are in memory at once, and the rest follow in a scan.
+    The gradient passes through Gaussian codes (eq. 14) and stops at bits.
+    """
+    at_least("num_samples", num_samples, 1)
+    chunk = num_samples if chunk_size is None else min(chunk_size, num_samples)
+    at_least("chunk_size", chunk, 1)
+    posterior: Any = model.apply(variables, images, labels, method="encode")
+
+    def log_weights(key: Key) -> Float[Array, "K B"]:
+        codes = posterior.sample(key, chunk)
+        prior = posterior.prior_log_prob(codes) - posterior.log_prob(codes)
+        return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
+
+    if chunk == num_samples:
+        total = jax.nn.logsumexp(log_weights(key), axis=0)
+        return total - math.log(num_samples)
+    num_chunks = -(-num_samples // chunk)
+
+    def add(total: Array, index: Array) -> tuple[Array, None]:
+        weights = log_weights(jax.random.fold_in(key, index))
+        counted = index * chunk + jnp.arange(chunk) < num_samples  # the last may be too many
+        weights = jnp.where(counted[:, None], weights, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
+
+    start = jnp.full((images.shape[0],), -jnp.inf, model.real_dtype)
+    total, _ = jax.lax.scan(add, start, jnp.arange(num_chunks))
+    return total - math.log(num_samples)
+
+
+def active_units(
+    means: Float[Array | np.ndarray, "N D"], threshold: float = 0.01
+) -> Bool[Array, " D"]:
+    """Latents that say something: Var_x E_q[z_j | x] > threshold (Burda et al. 2016, section 5.2).
+
+    `means` are the posterior means of all images of a set.
+    """
+    return jnp.var(jnp.asarray(means), axis=0) > threshold
+
+
 def bits_per_dim(
     nats: Float[Array, "*batch"], image_shape: tuple[int, int, int]
 ) -> Float[Array, "*batch"]:
     """−nats / (ln 2 · H · W · C): the only place that converts."""
     return -nats / (math.log(2) * math.prod(image_shape))
+
+
+def check_estimator(
+    model: VAE, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
+) -> None:
+    """ValueError for a combination of `elbo_terms` that does not exist."""
+    at_least("num_samples", num_samples, 1)
+    check_choice("kl", kl, KL)
+    check_choice("estimator", estimator, Estimator)
+    check_choice("baseline", baseline, Baseline)
+    accepted = ("reparametrized", "score_function")
+    if model.latents == "bernoulli":
+        accepted = ("score_function", "straight_through")
+    if estimator not in accepted:
+        raise ValueError(
+            f"estimator is {estimator!r}; {model.latents} latents take {' or '.join(accepted)}"
+        )
+    if baseline != "none" and estimator != "score_function":
+        raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
+    if baseline == "leave_one_out" and num_samples < 2:
+        raise ValueError("baseline leave_one_out needs num_samples of 2 or more")

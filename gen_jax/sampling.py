@@ -1,6 +1,7 @@
-"""Draw images from an autoregressive model, or complete images of which a part is known.
+"""Draw images from a model, or complete images of which a part is known.
 
-Three methods draw the same images from the same key:
+A model with a latent code draws it from the prior, and all sites at once given the code. For
+autoregressive models three methods draw the same images from the same key:
 
 * `scan`: one nested scan over the model's blocks and steps, about the cost of one whole-image pass;
 * `naive`: one whole-image pass for every site; the oracle of the tests;
@@ -23,7 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gen_jax.models.autoregressive import AutoregressiveModel, at_least, check_labels
+from gen_jax.models.autoregressive import AutoregressiveModel
+from gen_jax.models.image_model import ImageModel, at_least, check_labels
+from gen_jax.models.latent import LatentModel
 from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Known, Labels, Levels, UInt
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
@@ -37,7 +40,7 @@ class Generation(NamedTuple):
 
 
 def sample(
-    model: AutoregressiveModel,
+    model: ImageModel,
     variables: Any,
     key: Key,
     num_images: int,
@@ -50,10 +53,14 @@ def sample(
 ) -> UInt[Array, "B H W C"]:
     """Integer levels `[num_images, H, W, C]`: images `first …` of all those that `key` defines.
 
-    With a mesh the batch is split over its devices, and `num_images` must divide evenly.
-    ValueError for labels that the model does not take, a negative temperature, an unknown method.
+    With a mesh the batch is split over its devices, and `num_images` must divide evenly. The
+    temperature is that of the sites: a code is always drawn from the prior as it is.
+    ValueError for labels that the model does not take, a negative temperature, an unknown method,
+    and a deterministic auto-encoder, which has no prior.
     """
     at_least("num_images", num_images, 1)
+    if isinstance(model, LatentModel):
+        _check_latent(model, method)
     given = np.zeros((num_images, *model.image_shape), np.int32)
     check_labels(model.num_classes, labels, num_images)
     known = np.zeros(given.shape, bool)
@@ -78,6 +85,11 @@ def complete(
     Every site is drawn given all sites before it in generation order, known or drawn; a known
     site has no influence on those before it. Errors as in `sample`, and for levels out of range.
     """
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(
+            f"{type(model).__name__} does not draw site by site given the sites before: "
+            "only autoregressive models complete images"
+        )
     model.check(images, labels)
     if len(images) == 0:
         raise ValueError(f"images have shape {images.shape}: there are 0 to complete")
@@ -96,7 +108,7 @@ def complete(
 
 
 def sample_in_chunks(
-    model: AutoregressiveModel,
+    model: ImageModel,
     variables: Any,
     key: Key,
     num_images: int,
@@ -153,7 +165,7 @@ def canvases(
 
 
 def run(
-    model: AutoregressiveModel,
+    model: ImageModel,
     variables: Any,
     key: Key,
     given: Levels,
@@ -184,7 +196,7 @@ def run(
 
 @functools.partial(jax.jit, static_argnames=("model", "method", "mesh"))
 def _compiled(
-    model: AutoregressiveModel,
+    model: ImageModel,
     variables: Any,
     key: Key,
     ids: Array,
@@ -211,7 +223,7 @@ def _compiled(
 
 
 def generate(
-    model: AutoregressiveModel,
+    model: ImageModel,
     variables: Any,
     key: Key,
     ids: Integer[Array, " B"],
@@ -228,19 +240,51 @@ def generate(
     """
     batch = given.shape[0]
     per_site = (batch, -1, values_per_site(model))
-    noise = site_noise(model, key, ids)
     given_sites = given.astype(jnp.int32).reshape(per_site)
     known_sites = known.reshape(per_site)
-    levels, passes = _METHODS[method](
-        model, variables, noise, given_sites, known_sites, labels, temperature
-    )
+    draw: Any = _METHODS[method]
+    if isinstance(model, LatentModel):
+        draw = functools.partial(_draw_given_codes, prior_codes(model, key, ids))
+        key, _ = jax.random.split(key)  # the other half is that of the codes
+    noise = site_noise(model, key, ids)
+    levels, passes = draw(model, variables, noise, given_sites, known_sites, labels, temperature)
     dtype = jnp.uint8 if model.likelihood.levels <= 256 else jnp.uint16
     return Generation(levels.reshape(given.shape).astype(dtype), passes)
 
 
-def site_noise(
-    model: AutoregressiveModel, key: Key, ids: Integer[Array, " B"]
-) -> Float[Array, "B N R"]:
+def prior_codes(
+    model: Any, key: Key, ids: Integer[Array | np.ndarray, " B"]
+) -> Float[Array, "B D"]:
+    """The codes, drawn from the prior of a `LatentModel`, of the images that `key` defines.
+
+    `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
+    """
+    _, key = jax.random.split(key)
+
+    def code(n: Array) -> Array:
+        shape = (model.num_latents,)
+        return model.prior.prior_sample(jax.random.fold_in(key, n), shape, model.real_dtype)
+
+    return jax.vmap(code)(jnp.asarray(ids))
+
+
+def _draw_given_codes(
+    codes: Float[Array, "B D"],
+    model: LatentModel,
+    variables: Any,
+    noise: Float[Array, "B N R"],
+    given: Int[Array, "B N V"],
+    known: Bool[Array, "B N V"],
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    params: Any = model.apply(variables, codes, labels, method="decode")
+    params = params.reshape(*noise.shape[:2], -1)
+    levels = model.likelihood.draw(params, noise, temperature, given, known)
+    return levels, jnp.ones((), jnp.int32)
+
+
+def site_noise(model: ImageModel, key: Key, ids: Integer[Array, " B"]) -> Float[Array, "B N R"]:
     """Uniform numbers in (0, 1) for every site, by site id: image n's come from fold_in(key, n)."""
     height, width, channels = model.image_shape
     shape = (height * width * model.sites, model.likelihood.num_noise(channels))
@@ -253,7 +297,7 @@ def site_noise(
     return jax.vmap(image)(ids)
 
 
-def values_per_site(model: AutoregressiveModel) -> int:
+def values_per_site(model: ImageModel) -> int:
     """Levels of a site, V."""
     return model.image_shape[-1] // model.sites
 
@@ -364,6 +408,18 @@ def _whole_image_params(
     images = levels.reshape(levels.shape[0], *model.image_shape)
     params: Any = model.apply(variables, images, labels)
     return params.reshape(*levels.shape[:2], -1)
+
+
+def _check_latent(model: LatentModel, method: Method) -> None:
+    if not hasattr(model, "prior"):
+        raise ValueError(
+            f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
+        )
+    if method != "scan":
+        raise ValueError(
+            f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
+            "leave it at 'scan'"
+        )
 
 
 def _order(model: AutoregressiveModel) -> np.ndarray:

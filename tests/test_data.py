@@ -454,6 +454,7 @@ def test_images_and_labels_stay_together_and_seeds_differ():
     dataset = numbered(30)
     batch = next(data.train_iterator(dataset, 30, seed=0))
     np.testing.assert_array_equal(batch["images"][:, 0, 0, 0], batch["labels"])
+    np.testing.assert_array_equal(batch["images"], dataset.train.images[batch["indices"]])
     assert batch["images"].dtype == np.uint8
     assert batch["labels"].dtype == np.int32
     # Seed 1 is not seed 0 an epoch later, as it is with Grain's own shuffle.
@@ -462,7 +463,7 @@ def test_images_and_labels_stay_together_and_seeds_differ():
     assert (other["labels"] != batch["labels"]).any()
     assert (other["labels"] != later["labels"]).any()
     unlabelled = dataclasses.replace(dataset, train=Split(dataset.train.images))
-    assert set(next(data.train_iterator(unlabelled, 4, seed=0))) == {"images"}
+    assert set(next(data.train_iterator(unlabelled, 4, seed=0))) == {"images", "indices"}
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

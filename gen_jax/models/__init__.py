@@ -7,12 +7,16 @@ from typing import Any
 import flax.linen as nn
 
 from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
 from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
 from gen_jax.models.gated_pixel_cnn import GatedPixelCNN
+from gen_jax.models.image_model import ImageModel
 from gen_jax.models.image_transformer import ImageTransformer
+from gen_jax.models.latent import DiagonalGaussian, IndependentBernoulli, LatentModel
 from gen_jax.models.pixel_cnn import PixelCNN
 from gen_jax.models.row_lstm import RowLSTM
+from gen_jax.models.vae import VAE
 
 MODELS: Mapping[str, type[nn.Module]] = {
     "PixelCNN": PixelCNN,
@@ -20,14 +24,24 @@ MODELS: Mapping[str, type[nn.Module]] = {
     "RowLSTM": RowLSTM,
     "DiagonalBiLSTM": DiagonalBiLSTM,
     "ImageTransformer": ImageTransformer,
+    "AutoEncoder": AutoEncoder,
+    "ImplicitAutoEncoder": ImplicitAutoEncoder,
+    "VAE": VAE,
 }
 
 __all__ = [
     "MODELS",
+    "VAE",
+    "AutoEncoder",
     "AutoregressiveModel",
     "DiagonalBiLSTM",
+    "DiagonalGaussian",
     "GatedPixelCNN",
+    "ImageModel",
     "ImageTransformer",
+    "ImplicitAutoEncoder",
+    "IndependentBernoulli",
+    "LatentModel",
     "PixelCNN",
     "RowLSTM",
     "from_dict",

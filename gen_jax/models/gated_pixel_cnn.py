@@ -26,11 +26,8 @@ from gen_jax.layers.convolution import (
     push,
     shift_down,
 )
-from gen_jax.models.autoregressive import (
-    AutoregressiveModel,
-    at_least,
-    check_kernel_size,
-)
+from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.image_model import at_least
 from gen_jax.typing import (
     Array,
     Carry,

@@ -27,7 +27,8 @@ import numpy as np
 from gen_jax.layers.attention import CausalAttention
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import Attention, QueryBlocks
-from gen_jax.models.autoregressive import AutoregressiveModel, at_least
+from gen_jax.models.autoregressive import AutoregressiveModel
+from gen_jax.models.image_model import at_least
 from gen_jax.typing import (
     Array,
     Bool,

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from gen_jax.layers.class_conv import ClassConv
 from gen_jax.layers.convolution import Head
-from gen_jax.models.autoregressive import AutoregressiveModel, at_least, check_kernel_size
+from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.image_model import at_least
 from gen_jax.typing import Array, Carry, Context, Draw, Integer, Labels
 
 

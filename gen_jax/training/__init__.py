@@ -3,6 +3,19 @@
 from gen_jax.training.checkpoints import Checkpoints, complete_steps, load, resolve_step
 from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh
 from gen_jax.training.loop import TrainConfig, TrainResult, train
+from gen_jax.training.objective import (
+    ELBO,
+    IWAE,
+    LOG_LIKELIHOOD,
+    Inverted,
+    LearnedCodes,
+    LogLikelihood,
+    Objective,
+    Reconstruction,
+    Target,
+    target_from_dict,
+    target_to_dict,
+)
 from gen_jax.training.records import read_metrics
 from gen_jax.training.state import (
     NonFiniteError,
@@ -12,22 +25,23 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import (
-    Evaluation,
-    Objective,
-    eval_step,
-    log_likelihood,
-    log_likelihood_without_dropout,
-    train_step,
-)
+from gen_jax.training.step import Evaluation, eval_step, train_step
 from gen_jax.training.workdir import Workdir
 
 __all__ = [
+    "ELBO",
+    "IWAE",
+    "LOG_LIKELIHOOD",
     "Checkpoints",
     "Evaluation",
+    "Inverted",
+    "LearnedCodes",
+    "LogLikelihood",
     "NonFiniteError",
     "Objective",
     "OptimizerConfig",
+    "Reconstruction",
+    "Target",
     "TrainConfig",
     "TrainResult",
     "TrainState",
@@ -38,13 +52,13 @@ __all__ = [
     "init_state",
     "initialize_distributed",
     "load",
-    "log_likelihood",
-    "log_likelihood_without_dropout",
     "make_mesh",
     "make_optimizer",
     "make_schedule",
     "read_metrics",
     "resolve_step",
+    "target_from_dict",
+    "target_to_dict",
     "train",
     "train_step",
 ]

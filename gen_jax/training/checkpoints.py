@@ -1,8 +1,8 @@
 """Checkpoints of a run, through Orbax: written in the background, each complete or absent.
 
 A checkpoint has four items: params, ema (by itself, so that loading a model needs no
-optimiser), optimizer, and data (the position of the training iterator); its folder's name is
-the step. The best by validation and the last few are kept.
+optimiser), optimizer (with the running mean of the objective), and data (the position of the
+training iterator); its folder's name is the step. The best by validation and the last few are kept.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         A checkpoint of the same step is replaced. Raises NonFiniteError, and saves nothing,
         if the state or the loss is not finite.
         """
-        values = (state.params, state.ema, state.opt_state)
+        values = (state.params, state.ema, state.opt_state, state.running_nats)
         if not all_finite(values) or (loss is not None and loss - loss != 0):
             raise NonFiniteError(
                 f"the state at step {step} is not finite and was not saved; {self.describe_last()}"
@@ -95,7 +95,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             {
                 "params": state.params,
                 "ema": state.ema,
-                "optimizer": state.opt_state,
+                "optimizer": {"state": state.opt_state, "running_nats": state.running_nats},
                 "data": data,
             },
             metrics=None if loss is None else {_METRIC: loss},
@@ -121,7 +121,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             wanted = {
                 "params": abstract.params,
                 "ema": abstract.ema,
-                "optimizer": abstract.opt_state,
+                "optimizer": {
+                    "state": abstract.opt_state,
+                    "running_nats": abstract.running_nats,
+                },
                 "data": data,
             }
             path = self._workdir.checkpoints / str(step)
@@ -134,7 +137,13 @@ class Checkpoints(contextlib.AbstractContextManager):
             if damaged:
                 self._notify(f"going on from step {step} instead of step {damaged[0]}")
             count = jax.device_put(jax.numpy.int32(step), abstract.step.sharding)
-            return TrainState(count, items["params"], items["ema"], items["optimizer"])
+            return TrainState(
+                step=count,
+                params=items["params"],
+                ema=items["ema"],
+                opt_state=items["optimizer"]["state"],
+                running_nats=items["optimizer"]["running_nats"],
+            )
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self._workdir.checkpoints} can be read: "

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
     OptimizerConfig,
@@ -24,8 +25,8 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import Evaluation, Objective, eval_step, summarize, train_step
-from gen_jax.typing import Array, Key
+from gen_jax.training.step import Evaluation, eval_step, summarize, train_step
+from gen_jax.typing import Array, Key, Levels
 
 StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Array]]]
 
@@ -82,23 +83,28 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 
 
 def create_state(
-    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, key: Key, mesh: Mesh
+    model: nn.Module,
+    optimizer: OptimizerConfig,
+    num_steps: int,
+    key: Key,
+    mesh: Mesh,
+    examples: Levels | None = None,
 ) -> TrainState:
-    """A new state, copied to every device."""
-    return _creator(model, optimizer, num_steps, mesh)(key)
+    """A new state, copied to every device; `examples` as in `init_params`."""
+    return _creator(model, optimizer, num_steps, mesh)(key, examples)
 
 
 def abstract_state(
     model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> TrainState:
     """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
-    return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0))
+    return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0), None)
 
 
 @functools.lru_cache(maxsize=8)
 def _creator(
     model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
-) -> Callable[[Key], TrainState]:
+) -> Callable[[Key, Levels | None], TrainState]:
     create = functools.partial(init_state, model, make_optimizer(optimizer, num_steps))
     return jax.jit(create, out_shardings=replicated(mesh))
 

@@ -20,10 +20,11 @@ from rich.console import Console
 from gen_jax import models
 from gen_jax.training import devices
 from gen_jax.training.checkpoints import Checkpoints
+from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target_to_dict
 from gen_jax.training.records import Records
 from gen_jax.training.state import Batch, NonFiniteError, OptimizerConfig, TrainState, Tree
-from gen_jax.training.step import Objective, log_likelihood, log_likelihood_without_dropout
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Levels
 
 OnSample: TypeAlias = Callable[[int, dict[str, Tree]], None]
 
@@ -82,8 +83,9 @@ def train(
     workdir: str | os.PathLike[str],
     *,
     data: Mapping[str, Any],
-    objective: Objective = log_likelihood,
-    eval_objective: Objective = log_likelihood_without_dropout,
+    objective: Objective = LOG_LIKELIHOOD,
+    eval_objective: Objective | None = None,
+    examples: Levels | None = None,
     on_sample: OnSample | None = None,
     mesh: Mesh | None = None,
     resume: bool = False,
@@ -95,9 +97,10 @@ def train(
     `batches` is a Grain iterator at its start, giving {"images", "labels"?} without end;
     `evaluation` gives the batches of the validation split, with a mask, anew at each call;
     `data` describes both (JSON-able, with a fingerprint): a run goes on with the same data
-    only. Every `eval_every` steps the EMA is evaluated with `eval_objective` on the whole
-    split and a checkpoint is written. `on_sample(step, variables)` is called every
-    `sample_every` steps with the EMA, which is valid during the call only.
+    only. Every `eval_every` steps the EMA is evaluated with `eval_objective` (None: what
+    `objective` says of itself) on the whole split and a checkpoint is written. `examples` are
+    training images that a data-dependent initialisation looks at. `on_sample(step, variables)`
+    is called every `sample_every` steps with the EMA, which is valid during the call only.
 
     A workdir of another run is a ValueError, unless `overwrite`, which deletes that run, or
     `resume` where steps, optimiser or accumulation alone differ. SIGTERM and Ctrl-C save and
@@ -106,6 +109,10 @@ def train(
     mesh = devices.make_mesh() if mesh is None else mesh
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
+    if isinstance(objective, Target):
+        objective.check(model)
+    if eval_objective is None:
+        eval_objective = objective.evaluation if isinstance(objective, Target) else objective
     step_function = devices.compile_train_step(
         mesh,
         model=model,
@@ -115,7 +122,7 @@ def train(
         accumulate=config.accumulate,
     )
     folder = Workdir(workdir)
-    folder.claim(_record(model, data, config), resume=resume, overwrite=overwrite)
+    folder.claim(_record(model, objective, data, config), resume=resume, overwrite=overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is claimed")
     init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -129,7 +136,9 @@ def train(
         abstract = devices.abstract_state(model, config.optimizer, config.steps, mesh)
         state = checkpoints.restore(abstract, batches)
         if state is None:
-            state = devices.create_state(model, config.optimizer, config.steps, init_key, mesh)
+            state = devices.create_state(
+                model, config.optimizer, config.steps, init_key, mesh, examples
+            )
             step = 0
         else:
             step = int(state.step)
@@ -216,10 +225,13 @@ def _next(batches: Iterator[Batch], batch_size: int, mesh: Mesh) -> dict[str, ja
     return devices.put_batch(batch, mesh)
 
 
-def _record(model: nn.Module, data: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+def _record(
+    model: nn.Module, objective: Objective, data: Mapping[str, Any], config: TrainConfig
+) -> dict[str, Any]:
     """What run.json says: all that decides the parameters, and what they were made with."""
     return {
         "model": models.to_dict(model),
+        "objective": target_to_dict(objective),
         "data": dict(data),
         "training": dataclasses.asdict(config),
         # The position in the data is saved by process.

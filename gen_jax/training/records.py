@@ -32,7 +32,7 @@ class Records(contextlib.AbstractContextManager):
     ):
         self._console = console
         self._batch_size, self._num_steps = batch_size, num_steps
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Any] = {}
         self._start = self._last_line = time.monotonic()
         self._seconds, self._steps = 0.0, 0
         self._validation = ""
@@ -66,12 +66,12 @@ class Records(contextlib.AbstractContextManager):
     def train(self, step: int, metrics: Mapping[str, Any], seconds: float, log: bool) -> None:
         """Adds one step that took `seconds`; with `log`, writes the means since the last."""
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + np.asarray(value, np.float64)
         self._seconds, self._steps = self._seconds + seconds, self._steps + 1
         self._progress.update(self._task, completed=step)
         if not log:
             return
-        means = {name: value / self._steps for name, value in self._sums.items()}
+        means = {name: (value / self._steps).tolist() for name, value in self._sums.items()}
         rate = self._steps / max(self._seconds, 1e-9)
         means["learning_rate"] = float(metrics["learning_rate"])
         self._write("train", step, means | {"images_per_second": rate * self._batch_size})
@@ -101,15 +101,24 @@ class Records(contextlib.AbstractContextManager):
     def _write(self, split: str, step: int, values: Mapping[str, Any]) -> None:
         if self._file is None or self._writer is None:
             return
-        # JSON has no NaN.
-        clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        clean = {name: _clean(value) for name, value in values.items()}
         record = {"step": step, "split": split, **clean}
         record["seconds"] = round(time.monotonic() - self._start, 3)
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._writer.add_scalar(f"{split}/{name}", np.float64(value), step)
+            if isinstance(value, list):  # of each latent, say
+                self._writer.add_histogram(f"{split}/{name}", np.asarray(value), step)
+            else:
+                self._writer.add_scalar(f"{split}/{name}", np.float64(value), step)
         self._writer.flush()
+
+
+def _clean(value: Any) -> Any:
+    """A number or list of numbers as JSON, which has no NaN."""
+    if isinstance(value, list):
+        return [_clean(x) for x in value]
+    return value if math.isfinite(value) else None
 
 
 def _cut(workdir: Workdir, step: int) -> None:

@@ -12,11 +12,13 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from gen_jax.typing import Array, Bool, Float, Key
+from gen_jax.typing import Array, Bool, Float, Key, Levels
 
 Tree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Any]
 Optimizer: TypeAlias = optax.GradientTransformation
+
+_RUNNING_DECAY = 0.99
 
 
 class NonFiniteError(RuntimeError):
@@ -35,6 +37,8 @@ class TrainState:
     """Their exponential moving average: what is evaluated, sampled from and loaded."""
     opt_state: Tree
     """The optimiser's own state."""
+    running_nats: Any
+    """Running mean of the objective in nats an image: a baseline for score functions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +47,9 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     """Peak learning rate."""
-    schedule: Literal["cosine", "constant", "inverse_sqrt"] = "cosine"
-    """Shape after the warm-up; inverse_sqrt decays as sqrt(warmup_steps / step)."""
+    schedule: Literal["cosine", "constant", "inverse_sqrt", "stages"] = "cosine"
+    """Shape after the warm-up. inverse_sqrt decays as sqrt(warmup_steps / step); stages are the
+    eight of Burda et al. 2016: rate 10^(−i/7) of the peak for 3^i parts of 3280, i = 0 … 7."""
     warmup_steps: int = 100
     """Steps of linear growth from 0 to the peak."""
     final_fraction: float = 0.01
@@ -55,6 +60,9 @@ class OptimizerConfig:
     """Decay of the gradient's first moment."""
     b2: float = 0.999
     """Decay of the gradient's second moment."""
+    eps: float = 1e-8
+    """Added to its root. The gradient is that of bits/dim: an eps for nats is this times
+    ln 2 · H · W · C."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
     ema_decay: float = 0.999
@@ -82,8 +90,10 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         after = optax.cosine_decay_schedule(peak, decay_steps, alpha=config.final_fraction)
     elif config.schedule == "constant":
         after = optax.constant_schedule(peak)
-    else:
+    elif config.schedule == "inverse_sqrt":
         after = functools.partial(_inverse_sqrt, peak, max(warmup, 1))
+    else:
+        after = _stages(peak, num_steps - warmup)
     joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
     # Counting from 1: a schedule that starts at 0 would make the first update empty.
     schedule = (lambda count: joined(count + 1)) if warmup else after
@@ -108,31 +118,49 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> Optimizer:
             make_schedule(config, num_steps),
             b1=config.b1,
             b2=config.b2,
+            eps=config.eps,
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
     )
 
 
-def init_params(model: Any, key: Key) -> Tree:
-    """New parameters of `model`, which has an `image_shape` and maybe `num_classes`."""
-    images = jnp.zeros((1, *model.image_shape), jnp.uint8)
-    labels = (jnp.zeros((1,), jnp.int32),) if takes_labels(model) else ()
+def init_params(model: Any, key: Key, examples: Levels | None = None) -> Tree:
+    """New parameters of `model`, which has an `image_shape` and maybe `num_classes`.
+
+    `examples` are images that a data-dependent initialisation looks at; None: one of zeros.
+    """
+    images = jnp.zeros((1, *model.image_shape), jnp.uint8) if examples is None else examples
+    labels = (jnp.zeros((len(images),), jnp.int32),) if takes_labels(model) else ()
     return model.init(key, images, *labels)["params"]
 
 
-def init_state(model: nn.Module, optimizer: Optimizer, key: Key) -> TrainState:
+def init_state(
+    model: nn.Module, optimizer: Optimizer, key: Key, examples: Levels | None = None
+) -> TrainState:
     """A state at step 0; the EMA starts at the parameters."""
-    params = init_params(model, key)
+    params = init_params(model, key, examples)
     with _standard_promotion():
         opt_state = optimizer.init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), opt_state)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema=jax.tree.map(jnp.copy, params),
+        opt_state=opt_state,
+        running_nats=jnp.zeros((), jnp.float32),
+    )
 
 
 def apply_gradients(
-    state: TrainState, grads: Tree, optimizer: Optimizer, ema_decay: float
+    state: TrainState,
+    grads: Tree,
+    nats: Float[Array, ""],
+    optimizer: Optimizer,
+    ema_decay: float,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """The next state, and the global norm of `grads` before clipping.
+
+    `nats` is the mean of the objective over the batch, of which the state keeps a running mean.
 
     The EMA after t updates decays by min(ema_decay, (1 + t) / (10 + t)): over the first steps
     it follows the parameters closely, so that the initialisation is soon forgotten, and later
@@ -141,6 +169,8 @@ def apply_gradients(
     step = state.step + 1
     t = step.astype(jnp.float32)
     decay = jnp.minimum(ema_decay, (1 + t) / (10 + t))
+    weight = 1 - jnp.minimum(_RUNNING_DECAY, 1 - 1 / t)  # the plain mean of the first steps
+    running = state.running_nats + weight * (nats.astype(jnp.float32) - state.running_nats)
     with _standard_promotion():
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -149,7 +179,7 @@ def apply_gradients(
     # float64 parameters must stay float64, float32 ones float32.
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, state.params)
     ema = jax.tree.map(lambda new, old: new.astype(old.dtype), ema, state.ema)
-    return TrainState(step, params, ema, opt_state), norm
+    return TrainState(step, params, ema, opt_state, running), norm
 
 
 @jax.jit
@@ -168,6 +198,13 @@ def _inverse_sqrt(peak: float, offset: int, count: Any) -> Any:
     return peak * jnp.sqrt(offset / (offset + jnp.asarray(count, jnp.float32)))
 
 
+def _stages(peak: float, num_steps: int) -> optax.Schedule:
+    """Burda et al. 2016, section 5: 1 + 3 + … + 3^7 = 3280 parts."""
+    ends = [round(num_steps * (3**i - 1) / 2 / 3280) for i in range(1, 8)]
+    rates = [optax.constant_schedule(peak * 10 ** (-i / 7)) for i in range(8)]
+    return optax.join_schedules(rates, ends)
+
+
 def _check(config: OptimizerConfig, num_steps: int) -> None:
     for accepted, name, bounds in (
         (config.learning_rate > 0, "learning_rate", "greater than 0"),
@@ -176,12 +213,13 @@ def _check(config: OptimizerConfig, num_steps: int) -> None:
         (config.weight_decay >= 0, "weight_decay", "0 or more"),
         (0 <= config.b1 < 1, "b1", "in [0, 1)"),
         (0 <= config.b2 < 1, "b2", "in [0, 1)"),
+        (config.eps > 0, "eps", "greater than 0"),
         (config.clip_norm is None or config.clip_norm > 0, "clip_norm", "greater than 0, or None"),
         (0 <= config.ema_decay < 1, "ema_decay", "in [0, 1)"),
         (
-            config.schedule in ("cosine", "constant", "inverse_sqrt"),
+            config.schedule in ("cosine", "constant", "inverse_sqrt", "stages"),
             "schedule",
-            "cosine, constant or inverse_sqrt",
+            "cosine, constant, inverse_sqrt or stages",
         ),
     ):
         if not accepted:

@@ -1,14 +1,8 @@
-"""One training step and one evaluation step, as pure functions.
-
-An objective is `objective(model, variables, batch, key) -> (nats [B], {name: [B]})`: what is
-to be made large, one value an image, and any terms worth logging (none for a likelihood;
-reconstruction and rate for a VAE). Training knows nothing else of a model.
-"""
+"""One training step and one evaluation step, as pure functions of an objective (`objective.py`)."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,38 +10,9 @@ import numpy as np
 from flax import linen as nn
 
 from gen_jax import objectives
-from gen_jax.training.state import (
-    Batch,
-    Optimizer,
-    TrainState,
-    Tree,
-    apply_gradients,
-    takes_labels,
-)
+from gen_jax.training.objective import Objective
+from gen_jax.training.state import Batch, Optimizer, TrainState, Tree, apply_gradients
 from gen_jax.typing import Array, Key, Nats
-
-Terms: TypeAlias = Mapping[str, Array]
-Objective: TypeAlias = Callable[[Any, Tree, Batch, Key], tuple[Nats, Terms]]
-
-
-def log_likelihood(
-    model: Any, variables: Tree, batch: Batch, key: Key
-) -> tuple[Nats, dict[str, Array]]:
-    """The objective of an autoregressive model in training: log p(x), dropout drawn from `key`."""
-    rngs = {"dropout": key}
-    nats = objectives.log_likelihood(
-        model, variables, batch["images"], _labels(model, batch), rngs=rngs
-    )
-    return nats, {}
-
-
-def log_likelihood_without_dropout(
-    model: Any, variables: Tree, batch: Batch, key: Key
-) -> tuple[Nats, dict[str, Array]]:
-    """The objective of an autoregressive model in evaluation: log p(x), exact."""
-    del key
-    nats = objectives.log_likelihood(model, variables, batch["images"], _labels(model, batch))
-    return nats, {}
 
 
 def train_step(
@@ -68,15 +33,16 @@ def train_step(
     same update as from the whole batch (dropout aside) in 1/k of the memory. Such rows lie
     on every device already, so a sharded batch moves nowhere.
 
-    The metrics are scalars on the device: nats, bits_per_dim, grad_norm, the mean of each
-    term, and finite (bool: loss and gradient).
+    The metrics are on the device: nats, bits_per_dim, grad_norm, the mean of each term over
+    the images, and finite (bool: loss and gradient).
     """
     image_shape = batch["images"].shape[1:]
     key = jax.random.fold_in(key, state.step)
 
     def loss(params: Tree, micro: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
-        nats, terms = objective(model, {"params": params}, micro, key)
-        means = {name: jnp.mean(values) for name, values in terms.items()}
+        variables = {"params": params, "running": {"nats": state.running_nats}}
+        nats, terms = objective(model, variables, micro, key)
+        means = {name: jnp.mean(values, axis=0) for name, values in terms.items()}
         means |= {"nats": jnp.mean(nats)}
         bits = objectives.bits_per_dim(nats, image_shape).mean()
         return bits, means | {"bits_per_dim": bits}
@@ -98,7 +64,7 @@ def train_step(
         total, _ = jax.lax.scan(add, zeros, (micro, keys))
         grads, metrics = jax.tree.map(lambda x: x / accumulate, total)
 
-    state, norm = apply_gradients(state, grads, optimizer, ema_decay)
+    state, norm = apply_gradients(state, grads, metrics["nats"], optimizer, ema_decay)
     finite = jnp.isfinite(metrics["bits_per_dim"]) & jnp.isfinite(norm)
     return state, metrics | {"grad_norm": norm, "finite": finite}
 
@@ -112,7 +78,7 @@ def eval_step(
     nats, terms = objective(model, {"params": params}, inputs, key)
     values = {"nats": nats, **terms}
     # `where`, not a product: padding may give inf or NaN.
-    values = {name: jnp.where(mask, x, jnp.zeros_like(x)) for name, x in values.items()}
+    values = {name: _where(mask, x) for name, x in values.items()}
     return values.pop("nats"), values
 
 
@@ -128,8 +94,8 @@ class Evaluation:
     bits_per_dim_standard_error: float
     count: int
     """Examples counted."""
-    terms: dict[str, float]
-    """Mean of each term of the objective."""
+    terms: dict[str, float | list[float]]
+    """Mean of each term of the objective over the images."""
 
     def as_dict(self) -> dict[str, Any]:
         """Flat and JSON-able."""
@@ -156,13 +122,13 @@ def summarize(nats: np.ndarray, terms: dict[str, np.ndarray], image_shape: Any) 
         bits_per_dim=mean * bits,
         bits_per_dim_standard_error=error * abs(bits),
         count=count,
-        terms={name: float(x.astype(np.float64).mean()) for name, x in terms.items()},
+        terms={name: x.astype(np.float64).mean(axis=0).tolist() for name, x in terms.items()},
     )
 
 
-def _labels(model: nn.Module, batch: Batch) -> Any:
-    """The labels if the model takes them: a set with labels also trains a model without."""
-    return batch["labels"] if takes_labels(model) else None
+def _where(mask: Array, x: Array) -> Array:
+    """Rows of `x` where the mask is True, zeros elsewhere."""
+    return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros_like(x))
 
 
 def _interleave(x: Array, parts: int) -> Array:

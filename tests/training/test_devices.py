@@ -27,7 +27,7 @@ def run(mesh, model=tiny.MODEL, steps=3):
     step = devices.compile_train_step(
         mesh,
         model=model,
-        objective=training.log_likelihood,
+        objective=training.LogLikelihood(),
         optimizer=tiny.OPTIMIZER,
         num_steps=tiny.CONFIG.steps,
     )
@@ -115,7 +115,7 @@ def test_evaluation_is_the_same_on_all_devices(alone):
             jax.device_get(alone[0].ema),
             tiny.evaluation(),
             jax.random.key(0),
-            training.log_likelihood_without_dropout,
+            training.LogLikelihood(dropout=False),
             mesh,
         )
         for mesh in (ONE, ALL)

@@ -67,7 +67,7 @@ def test_a_run_learns_and_keeps_its_best_step(reference):
         variables["params"],
         tiny.evaluation(),
         jax.random.key(0),
-        training.log_likelihood_without_dropout,
+        training.LogLikelihood(dropout=False),
     )
     np.testing.assert_allclose(result.bits_per_dim, min(validation.values()), rtol=1e-5)
     assert list((reference / "tensorboard").glob("events*"))
@@ -161,7 +161,7 @@ def test_killed_at_a_random_moment_it_ends_the_same(reference, tmp_path):
 
 def nan_of_ones(model, variables, batch, key):
     """The likelihood, but NaN where a whole batch is ones."""
-    nats, terms = training.log_likelihood(model, variables, batch, key)
+    nats, terms = training.LogLikelihood()(model, variables, batch, key)
     return jnp.where(batch["images"].all(), jnp.nan, nats), terms
 
 

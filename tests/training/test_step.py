@@ -132,13 +132,27 @@ def test_the_ema_is_the_documented_average():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def fresh(params, optimizer):
+    zero = jnp.zeros((), jnp.int32)
+    return state.TrainState(zero, params, params, optimizer.init(params), jnp.zeros(()))
+
+
+def test_the_running_mean_begins_as_the_plain_mean():
+    current, seen = fresh(jnp.zeros(()), SGD), np.random.default_rng(0).normal(-90, 5, 150)
+    for count, nats in enumerate(seen.astype(np.float32), start=1):
+        current, _ = state.apply_gradients(current, jnp.zeros(()), jnp.asarray(nats), SGD, 0.9)
+        if count <= 100:
+            np.testing.assert_allclose(current.running_nats, seen[:count].mean(), rtol=1e-5)
+    expected = seen[:100].mean()
+    for nats in seen[100:]:
+        expected = 0.99 * expected + 0.01 * nats
+    np.testing.assert_allclose(current.running_nats, expected, rtol=1e-5)
+
+
 def test_the_ema_forgets_the_initialisation():
-    start = state.TrainState(
-        jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), 1e3), SGD.init(None)
-    )
-    current = start
+    current = fresh(jnp.zeros(()), SGD).replace(ema=jnp.full((), 1e3))
     for _ in range(30):
-        current, _ = state.apply_gradients(current, jnp.zeros(()), SGD, 0.9999)
+        current, _ = state.apply_gradients(current, jnp.zeros(()), jnp.zeros(()), SGD, 0.9999)
     assert abs(float(current.ema)) < 1e-3
 
 
@@ -148,8 +162,8 @@ def test_clipping_by_the_global_norm(clip_norm):
     optimizer = training.make_optimizer(config, 10)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
     grads = jax.tree.map(lambda x: 3.0 * x, params)
-    current = state.TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
-    after, norm = state.apply_gradients(current, grads, optimizer, 0.9)
+    current = fresh(params, optimizer)
+    after, norm = state.apply_gradients(current, grads, jnp.zeros(()), optimizer, 0.9)
     np.testing.assert_allclose(norm, 3 * np.sqrt(6), rtol=1e-6)
     moment = optax.tree.get(after.opt_state, "mu")
     limit = min(float(norm), clip_norm or np.inf)
@@ -160,9 +174,9 @@ def test_weight_decay_spares_biases():
     config = training.OptimizerConfig(weight_decay=0.5, schedule="constant", warmup_steps=0)
     optimizer = training.make_optimizer(config, 10)
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    current = state.TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+    current = fresh(params, optimizer)
     zeros = jax.tree.map(jnp.zeros_like, params)
-    after, _ = state.apply_gradients(current, zeros, optimizer, 0.9)
+    after, _ = state.apply_gradients(current, zeros, jnp.zeros(()), optimizer, 0.9)
     np.testing.assert_array_equal(after.params["bias"], 1.0)
     np.testing.assert_allclose(after.params["kernel"], 1 - 0.5 * 1e-3, rtol=1e-6)
 

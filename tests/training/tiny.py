@@ -76,7 +76,7 @@ def compiled(config):
     return compile_train_step(
         training.make_mesh(jax.devices()[:1]),
         model=MODEL,
-        objective=training.log_likelihood,
+        objective=training.LogLikelihood(),
         optimizer=config.optimizer,
         num_steps=config.steps,
         accumulate=config.accumulate,

@@ -1,0 +1,219 @@
+"""How much does each gradient estimator of a VAE vary? `python -m experiments.gradient_variance`.
+
+For a trained VAE and one batch: the variance of the encoder's gradient of the ELBO, summed over its
+parameters, against the number of codes an image. All estimators are unbiased for the same gradient
+(straight-through aside), so the variance is what tells them apart.
+"""
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from experiments import cli
+from gen_jax import data, figures, models, objectives
+from gen_jax.training.workdir import write_atomically
+from gen_jax.typing import Array
+
+
+class Method(NamedTuple):
+    """An estimator and its baseline, as `objectives.elbo_terms` takes them."""
+
+    estimator: objectives.Estimator
+    baseline: objectives.Baseline
+
+    @property
+    def name(self) -> str:
+        if self.baseline == "none":
+            return self.estimator.replace("_", " ")
+        return f"{self.estimator.replace('_', ' ')}, {self.baseline.replace('_', ' ')} baseline"
+
+
+class Moments(NamedTuple):
+    """Of the encoder's gradient, over repeats; each leaf as the parameters."""
+
+    mean: Any
+    variance: Any
+
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance."""
+        return sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(self.variance))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    workdir: cli.RunFolder
+    """Folder of a trained VAE."""
+    num_samples: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    """Codes an image."""
+    repeats: int = 400
+    """Gradients drawn for each variance."""
+    batch_size: int = 20
+    """Images of the batch, the first of the training split."""
+    seed: int = 0
+    """Of the codes."""
+    step: str = "best"
+    """Checkpoint: best (by validation), last, or a step."""
+    data_dir: str | None = None
+    """Folder of the prepared TFDS sets, if it is not that of the training."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, measures, prints a table, writes gradient-variance.json and .png."""
+    measure(cli.parse(Options, "gradient_variance", arguments))
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """The variances as a dict, also written to WORKDIR/gradient-variance.json."""
+    cli.check_counts(num_samples=options.num_samples, batch_size=options.batch_size)
+    if options.repeats < 2:
+        raise ValueError(f"repeats is {options.repeats}; it must be at least 2")
+    run = cli.open_run(options.workdir, options.step)
+    if not isinstance(run.model, models.VAE):
+        raise ValueError(f"{type(run.model).__name__} is not a VAE: it has no posterior")
+    split: data.Split = run.load_data(options.data_dir).train
+    images = split.images[: options.batch_size]
+    labels = run.labels({"labels": None if split.labels is None else split.labels[: len(images)]})
+    key, constant_key = jax.random.split(jax.random.key(options.seed))
+    # Where a running mean over a long training ends.
+    constant = objectives.elbo(
+        run.model, run.variables, constant_key, images, labels, num_samples=1000
+    ).mean()
+
+    rows = []
+    cases = [
+        (method, count)
+        for method in methods(run.model)
+        for count in options.num_samples
+        if count > 1 or method.baseline != "leave_one_out"
+    ]
+    for number, (method, count) in enumerate(cli.track(cases, len(cases), "measuring")):
+        found = gradient_moments(
+            run.model,
+            run.variables["params"],
+            jax.random.fold_in(key, number),
+            images,
+            labels,
+            method,
+            count,
+            options.repeats,
+            constant,
+        )
+        norm = float(jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(found.mean))))
+        rows.append(
+            {
+                "estimator": method.estimator,
+                "baseline": method.baseline,
+                "num_samples": count,
+                "variance": found.total_variance,
+                "gradient_norm": norm,
+            }
+        )
+    result = {
+        "images": len(images),
+        "repeats": options.repeats,
+        "constant_baseline": float(constant),
+        "model": run.record["model"],
+        "step": run.step,
+        **cli.environment(),
+        "rows": rows,
+    }
+    _report(run, rows, result)
+    return result
+
+
+def methods(model: models.VAE) -> list[Method]:
+    """All that the model's latents have."""
+    first: objectives.Estimator = "straight_through"
+    if model.latents == "gaussian":
+        first = "reparametrized"
+    baselines: tuple[objectives.Baseline, ...] = ("none", "constant", "leave_one_out")
+    return [Method(first, "none"), *(Method("score_function", name) for name in baselines)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
+def gradient_moments(
+    model: models.VAE,
+    params: Any,
+    key: Any,
+    images: Any,
+    labels: Any,
+    method: Method,
+    num_samples: int,
+    repeats: int,
+    constant: Array,
+) -> Moments:
+    """Mean and variance, over `repeats` draws, of the encoder's gradient of the mean ELBO."""
+
+    def bound(encoder: Any, key: Any) -> Array:
+        terms = objectives.elbo_terms(
+            model,
+            {"params": {**params, "encoder": encoder}},
+            key,
+            images,
+            labels,
+            num_samples,
+            estimator=method.estimator,
+            baseline=method.baseline,
+            constant=constant,
+        )
+        return jnp.mean(terms.elbo)
+
+    def add(state: tuple[Any, Any], inputs: tuple[Array, Any]) -> tuple[tuple[Any, Any], None]:
+        mean, squares = state  # Welford's recurrence
+        count, key = inputs
+        gradient = jax.grad(bound)(params["encoder"], key)
+        new = jax.tree.map(lambda m, g: m + (g - m) / count, mean, gradient)
+        squares = jax.tree.map(
+            lambda s, m, n, g: s + (g - m) * (g - n), squares, mean, new, gradient
+        )
+        return (new, squares), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params["encoder"])
+    counts = jnp.arange(1, repeats + 1).astype(jax.tree.leaves(zeros)[0].dtype)
+    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), (counts, jax.random.split(key, repeats)))
+    return Moments(mean, jax.tree.map(lambda s: s / (repeats - 1), squares))
+
+
+def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    counts = sorted({row["num_samples"] for row in rows})
+    table = Table(title=f"variance of the encoder's gradient, batch of {result['images']} images")
+    table.add_column("estimator")
+    for count in counts:
+        table.add_column(f"{count} code{'s' * (count > 1)}", justify="right")
+    curves = {}
+    for method in methods(run.model):
+        own = {
+            row["num_samples"]: row["variance"]
+            for row in rows
+            if (row["estimator"], row["baseline"]) == tuple(method)
+        }
+        table.add_row(method.name, *(f"{own[k]:.3g}" if k in own else "" for k in counts))
+        curves[method.name] = (list(own), list(own.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    path = run.workdir.path / "gradient-variance.json"
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    picture = figures.save_curves(
+        curves,
+        run.workdir.path / "gradient-variance.png",
+        x_label="codes an image",
+        y_label="variance of the encoder's gradient, nats²",
+        title="summed over the parameters",
+        log_log=True,
+        markers=True,
+    )
+    print(f"wrote {path} and {picture}")
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

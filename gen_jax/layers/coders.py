@@ -1,0 +1,212 @@
+"""Encoders and decoders of images: multi-layer perceptrons and convolutions of stride 2.
+
+Classes enter the first hidden layer of each, as one more bias a class: the same as a one-hot label
+beside the input. A decoder's output bias is data-dependent: given images at initialisation (Flax's
+`init`), it starts at what fits them pixel by pixel (`Likelihood.marginal`; Burda et al. 2016).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.layers.convolution import param_dtype
+from gen_jax.typing import Array, Dtype, Float, Labels, Levels
+
+Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+class DenseEncoder(nn.Module):
+    """Images in real numbers -> `outputs` numbers, through hidden layers of these widths."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: Activation
+    num_classes: int | None
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W C"], labels: Labels | None
+    ) -> Float[Array, "B O"]:
+        x = images.reshape(images.shape[0], -1)
+        for i, width in enumerate(self.hidden):
+            x = _dense(width, self.dtype, f"layers_{i}")(x)
+            if i == 0:
+                x = x + _class_bias(self, width, labels, x)
+            x = ACTIVATIONS[self.activation](x)
+        return _dense(self.outputs, self.dtype, "output")(x)
+
+
+class DenseDecoder(nn.Module):
+    """Codes -> the parameters of every site, through the hidden layers from last to first."""
+
+    image_shape: tuple[int, int, int]
+    likelihood: Any
+    hidden: tuple[int, ...]
+    activation: Activation
+    num_classes: int | None
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+    ) -> Float[Array, "B H W SP"]:
+        height, width, channels = self.image_shape
+        sites, params = self.likelihood.sites(channels), self.likelihood.num_params(channels)
+        x = codes
+        for i, features in enumerate(reversed(self.hidden)):
+            x = _dense(features, self.dtype, f"layers_{i}")(x)
+            if i == 0:
+                x = x + _class_bias(self, features, labels, x)
+            x = ACTIVATIONS[self.activation](x)
+        x = _dense(height * width * sites * params, self.dtype, "output", use_bias=False)(x)
+        x = x.reshape(-1, height, width, sites * params)
+        bias = self.param("bias", _marginal(self.likelihood, images, x.shape[1:], self.dtype))
+        return x + bias.astype(x.dtype)[None]
+
+
+class ConvEncoder(nn.Module):
+    """Images in real numbers -> `outputs` numbers: convolutions of stride 2, then a hidden layer.
+
+    `hidden`: the maps of each convolution, and last the width of the hidden layer.
+    """
+
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: Activation
+    num_classes: int | None
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W C"], labels: Labels | None
+    ) -> Float[Array, "B O"]:
+        activation, x = ACTIVATIONS[self.activation], images
+        *maps, width = self.hidden
+        for i, features in enumerate(maps):
+            x = _conv(features, 2, self.dtype, f"layers_{i}")(x)
+            if i == 0:
+                x = x + _class_bias(self, features, labels, x)
+            x = activation(x)
+        x = activation(_dense(width, self.dtype, "hidden")(x.reshape(x.shape[0], -1)))
+        return _dense(self.outputs, self.dtype, "output")(x)
+
+
+class ConvDecoder(nn.Module):
+    """Codes -> the parameters of every site: the mirror of `ConvEncoder`.
+
+    Each stage doubles the sides (nearest neighbour) and crops them to those that the encoder had,
+    so any image size works.
+    """
+
+    image_shape: tuple[int, int, int]
+    likelihood: Any
+    hidden: tuple[int, ...]
+    activation: Activation
+    num_classes: int | None
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+    ) -> Float[Array, "B H W SP"]:
+        activation = ACTIVATIONS[self.activation]
+        height, width, channels = self.image_shape
+        outputs = self.likelihood.sites(channels) * self.likelihood.num_params(channels)
+        *maps, hidden = self.hidden
+        sizes = [(height, width)]
+        for _ in maps:
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+        x = _dense(hidden, self.dtype, "hidden")(codes)
+        x = activation(x + _class_bias(self, hidden, labels, x))
+        top, left = sizes[-1]
+        x = activation(_dense(top * left * maps[-1], self.dtype, "input")(x))
+        x = x.reshape(-1, top, left, maps[-1])
+        for i, features in enumerate([*reversed(maps[:-1]), outputs]):
+            last = i == len(maps) - 1
+            high, wide = sizes[len(maps) - 1 - i]
+            x = _upsampling_conv(features, self.dtype, f"layers_{i}", use_bias=not last)(x)
+            x = x[:, :high, :wide]
+            x = x if last else activation(x)
+        if images is not None:  # one bias for all pixels
+            images = images.reshape(-1, 1, 1, channels)
+        bias = self.param("bias", _marginal(self.likelihood, images, (1, 1, outputs), self.dtype))
+        return x + bias.astype(x.dtype)[None]
+
+
+ENCODERS = {"dense": DenseEncoder, "conv": ConvEncoder}
+DECODERS = {"dense": DenseDecoder, "conv": ConvDecoder}
+
+
+def _dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.Dense:
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        param_dtype=param_dtype(dtype),
+        kernel_init=nn.initializers.glorot_uniform(),
+        name=name,
+    )
+
+
+def _conv(features: int, stride: int, dtype: Dtype, name: str) -> nn.Conv:
+    return nn.Conv(
+        features,
+        (3, 3),
+        (stride, stride),
+        dtype=dtype,
+        param_dtype=param_dtype(dtype),
+        kernel_init=nn.initializers.glorot_uniform(),
+        name=name,
+    )
+
+
+def _upsampling_conv(features: int, dtype: Dtype, name: str, use_bias: bool) -> nn.ConvTranspose:
+    return nn.ConvTranspose(
+        features,
+        (4, 4),
+        (2, 2),
+        use_bias=use_bias,
+        dtype=dtype,
+        param_dtype=param_dtype(dtype),
+        kernel_init=nn.initializers.glorot_uniform(),
+        name=name,
+    )
+
+
+def _class_bias(module: Any, features: int, labels: Labels | None, x: Array) -> Array:
+    """The bias of each image's class, broadcast to `x`; 0 without classes."""
+    if module.num_classes is None or labels is None:
+        return jnp.zeros((), x.dtype)
+    table = nn.Embed(
+        module.num_classes,
+        features,
+        dtype=module.dtype,
+        param_dtype=param_dtype(module.dtype),
+        name="class_bias",
+        parent=module,
+    )
+    bias = table(jnp.asarray(labels))
+    return bias.reshape(bias.shape[0], *(1,) * (x.ndim - 2), features)
+
+
+def _marginal(
+    likelihood: Any, images: Levels | None, shape: tuple[int, ...], dtype: Dtype
+) -> Callable[[Any], Array]:
+    def init(key: Any) -> Array:
+        del key
+        kind = param_dtype(dtype)
+        if images is None:
+            return jnp.zeros(shape, kind)
+        return likelihood.marginal(jnp.asarray(images), kind).reshape(shape)
+
+    return init

@@ -1,0 +1,68 @@
+"""Auto-encoders without a posterior: an image is one code, and a code is one image.
+
+`AutoEncoder` learns both ways by back-propagation:   max log p(x | decode(encode(x)))
+
+`ImplicitAutoEncoder` has a decoder only; the code of an image is found by inverting it,
+
+    z(x) = argmax_z log p(x | z) + log p(z),   p(z) = N(0, I)
+
+for the images of the training set by learning their codes beside the decoder (as in Bojanowski et
+al. 2018, "Optimizing the Latent Space of Generative Networks", with a Gaussian prior in place of
+the projection onto a ball), for any other with `gen_jax.inversion.encode_by_inversion`.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gen_jax.layers.convolution import param_dtype
+from gen_jax.models.image_model import at_least
+from gen_jax.models.latent import DiagonalGaussian, LatentModel
+from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
+
+
+class AutoEncoder(LatentModel):
+    """The deterministic auto-encoder; `num_latents` is its bottleneck."""
+
+    def setup(self) -> None:
+        self.encoder = self.make_encoder(self.num_latents)
+        self.decoder = self.make_decoder()
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        """Parameters of the reconstruction's sites, `[B, H, W, S, P]`."""
+        return self.decode_images(self.encode(images, labels), labels, images)
+
+    def encode(self, images: Levels, labels: Labels | None = None) -> Float[Array, "B D"]:
+        """The codes of images."""
+        return self.encode_images(images, labels)
+
+
+class ImplicitAutoEncoder(LatentModel):
+    """A decoder, and beside it the codes of the images that it is trained on."""
+
+    num_codes: int = 1
+    """Images of the training set, a code each."""
+
+    prior = DiagonalGaussian
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("num_codes", self.num_codes, 1)
+
+    def setup(self) -> None:
+        self.decoder = self.make_decoder()
+        self.table = self.param(
+            "codes",
+            nn.initializers.normal(0.1),
+            (self.num_codes, self.num_latents),
+            param_dtype(self.dtype),
+        )
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        """Parameters of the sites given the code 0; it exists for `init`, which looks at images."""
+        self.check(images, labels)
+        codes = jnp.zeros((images.shape[0], self.num_latents), self.real_dtype)
+        return self.decode_images(codes, labels, images)
+
+    def codes(self, indices: Integer[Array, " B"]) -> Float[Array, "B D"]:
+        """The codes of training images, by their number in the training set."""
+        return self.table[indices]

@@ -1,0 +1,227 @@
+"""What the auto-encoders share: an encoder, a decoder, and distributions over codes.
+
+A code is a vector of D latents. `DiagonalGaussian` and `IndependentBernoulli` are posteriors
+q(z | x) as an encoder gives them; each knows the prior that goes with it. Their log-probabilities
+and divergences stay apart for each latent: `[…, D]`, in nats.
+"""
+
+import math
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from gen_jax.layers.coders import ACTIVATIONS, DECODERS, ENCODERS, Activation
+from gen_jax.models.image_model import ImageModel, at_least, check_choice, check_labels
+from gen_jax.typing import Array, Float, Key, Labels, Levels, SiteParams
+
+Network: TypeAlias = Literal["dense", "conv"]
+
+
+class LatentModel(ImageModel):
+    """Base of the auto-encoders: `decode` a code, and `encode` an image where there is a network.
+
+    Given images at initialisation, the output's bias starts at what fits them (`coders`).
+    """
+
+    num_latents: int = 32
+    """Latents of a code, D."""
+    network: Network = "dense"
+    """Multi-layer perceptrons, or convolutions of stride 2."""
+    hidden: tuple[int, ...] = (200, 200)
+    """Encoder, from the image on: widths of the hidden layers; with convolutions their maps, then
+    the width of one hidden layer. The decoder is its mirror."""
+    activation: Activation = "tanh"
+    """Of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("num_latents", self.num_latents, 1)
+        check_choice("network", self.network, Network)
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation is {self.activation!r}; known: {known}")
+        fewest = 2 if self.network == "conv" else 1
+        if len(self.hidden) < fewest or min(self.hidden) < 1:
+            raise ValueError(
+                f"hidden is {self.hidden}; a {self.network} network takes {fewest} or more "
+                "numbers of at least 1"
+            )
+
+    def decode(self, codes: Float[Array, "B D"], labels: Labels | None = None) -> SiteParams:
+        """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
+        check_codes(self, codes)
+        check_labels(self.num_classes, labels, codes.shape[0])
+        return self.decode_images(codes, labels)
+
+    # What the models build in `setup`, and call.
+
+    def make_encoder(self, outputs: int) -> nn.Module:
+        return ENCODERS[self.network](
+            self.hidden, outputs, self.activation, self.num_classes, self.dtype
+        )
+
+    def make_decoder(self) -> nn.Module:
+        return DECODERS[self.network](
+            tuple(self.image_shape),
+            self.likelihood,
+            self.hidden,
+            self.activation,
+            self.num_classes,
+            self.dtype,
+        )
+
+    def encode_images(self, images: Levels, labels: Labels | None) -> Float[Array, "B O"]:
+        """The encoder's output, at least in float32."""
+        self.check(images, labels)
+        outputs = self.encoder(self.scale(jnp.asarray(images)), labels)
+        return outputs.astype(self.real_dtype)
+
+    def decode_images(
+        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+    ) -> SiteParams:
+        """`decode`; at initialisation the bias looks at `images`."""
+        seen = images if self.is_initializing() else None
+        return self.site_params(self.decoder(codes.astype(self.dtype), labels, seen))
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """q(z | x) over codes of D independent latents, and its prior p(z)."""
+
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+        """`num_samples` codes of each posterior."""
+        ...
+
+    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        """log q(z_j | x) in nats, for each latent."""
+        ...
+
+    def kl(self) -> Float[Array, "*batch D"]:
+        """KL(q(z_j | x) ‖ p(z_j)) in nats, in closed form, for each latent."""
+        ...
+
+    def mode(self) -> Float[Array, "*batch D"]:
+        """The most probable code."""
+        ...
+
+    def mean(self) -> Float[Array, "*batch D"]:
+        """The expected code."""
+        ...
+
+    @staticmethod
+    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        """log p(z_j) in nats, for each latent."""
+        ...
+
+    @staticmethod
+    def prior_sample(key: Key, shape: tuple[int, ...], dtype: str) -> Array:
+        """Codes drawn from the prior."""
+        ...
+
+
+@struct.dataclass
+class DiagonalGaussian:
+    """N(loc, exp(log_scale)²) for each latent; the prior is N(0, 1) (Kingma & Welling 2014)."""
+
+    loc: Any
+    """Means, `[…, D]`."""
+    log_scale: Any
+    """Logarithms of the standard deviations, `[…, D]`."""
+
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+        """μ + σ ⊙ ε: differentiable in μ and σ."""
+        shape = (num_samples, *self.loc.shape)
+        noise = jax.random.normal(key, shape, self.loc.dtype)
+        return self.loc[None] + jnp.exp(self.log_scale)[None] * noise
+
+    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        log_scale = _lead(self.log_scale, codes)
+        standard = (codes - _lead(self.loc, codes)) * jnp.exp(-log_scale)
+        return -0.5 * jnp.square(standard) - log_scale - 0.5 * math.log(2 * math.pi)
+
+    def kl(self) -> Float[Array, "*batch D"]:
+        """½ (μ² + σ² − 1) − log σ (Kingma & Welling 2014, appendix B)."""
+        squares = jnp.square(self.loc) + jnp.exp(2 * self.log_scale)
+        return 0.5 * (squares - 1) - self.log_scale
+
+    def mode(self) -> Float[Array, "*batch D"]:
+        return self.loc
+
+    def mean(self) -> Float[Array, "*batch D"]:
+        return self.loc
+
+    @staticmethod
+    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        return -0.5 * jnp.square(codes) - 0.5 * math.log(2 * math.pi)
+
+    @staticmethod
+    def prior_sample(key: Key, shape: tuple[int, ...], dtype: str) -> Array:
+        return jax.random.normal(key, shape, dtype)
+
+
+@struct.dataclass
+class IndependentBernoulli:
+    """Latents 0 or 1 with these logits of 1; the prior is a fair coin."""
+
+    logits: Any
+    """Log-odds of 1, `[…, D]`."""
+
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+        """Draws as real numbers 0 and 1; no gradient passes."""
+        shape = (num_samples, *self.logits.shape)
+        uniform = jax.random.uniform(key, shape, self.logits.dtype)
+        return (uniform < jax.nn.sigmoid(self.logits)[None]).astype(self.logits.dtype)
+
+    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        logits = _lead(self.logits, codes)
+        return codes * logits - jax.nn.softplus(logits)
+
+    def kl(self) -> Float[Array, "*batch D"]:
+        """log 2 − entropy."""
+        one = jax.nn.sigmoid(self.logits)
+        return (
+            one * jax.nn.log_sigmoid(self.logits)
+            + (1 - one) * jax.nn.log_sigmoid(-self.logits)
+            + math.log(2)
+        )
+
+    def straight_through(self, codes: Float[Array, "K *batch D"]) -> Float[Array, "K *batch D"]:
+        """The codes, with the gradient of the mean (Bengio, Léonard & Courville 2013)."""
+        mean = self.mean()[None]
+        return codes + mean - jax.lax.stop_gradient(mean)
+
+    def mode(self) -> Float[Array, "*batch D"]:
+        return (self.logits > 0).astype(self.logits.dtype)
+
+    def mean(self) -> Float[Array, "*batch D"]:
+        return jax.nn.sigmoid(self.logits)
+
+    @staticmethod
+    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+        return jnp.full_like(codes, -math.log(2))
+
+    @staticmethod
+    def prior_sample(key: Key, shape: tuple[int, ...], dtype: str) -> Array:
+        return jax.random.bernoulli(key, 0.5, shape).astype(dtype)
+
+
+POSTERIORS = {"gaussian": DiagonalGaussian, "bernoulli": IndependentBernoulli}
+
+
+def check_codes(model: LatentModel, codes: Array | np.ndarray) -> None:
+    """ValueError unless codes are real numbers `[B, D]`."""
+    if codes.ndim != 2 or codes.shape[1] != model.num_latents:
+        raise ValueError(
+            f"codes have shape {codes.shape}; the model takes [B, {model.num_latents}]"
+        )
+    if not jnp.issubdtype(codes.dtype, jnp.floating):
+        raise ValueError(f"codes have dtype {codes.dtype}; real numbers are needed")
+
+
+def _lead(x: Array, codes: Array) -> Array:
+    """`x` with the leading axes of `codes` that it lacks."""
+    return x.reshape((1,) * (codes.ndim - x.ndim) + x.shape)

@@ -1,0 +1,57 @@
+"""Variational auto-encoder (Kingma & Welling 2014, "Auto-Encoding Variational Bayes").
+
+    log p(x) ≥ E_q(z|x) [log p(x | z)] − KL(q(z | x) ‖ p(z))
+
+q is Gaussian with a diagonal covariance and p(z) = N(0, I), or, for a discrete code, q and p are
+independent Bernoulli draws. The bounds and their gradients are in `gen_jax.objectives`.
+"""
+
+from typing import Literal, TypeAlias
+
+import jax.numpy as jnp
+
+from gen_jax.models.image_model import check_choice
+from gen_jax.models.latent import POSTERIORS, DiagonalGaussian, IndependentBernoulli, LatentModel
+from gen_jax.typing import Labels, Levels, SiteParams
+
+Latents: TypeAlias = Literal["gaussian", "bernoulli"]
+
+
+class VAE(LatentModel):
+    """VAE with `num_latents` Gaussian latents, or as many bits."""
+
+    latents: Latents = "gaussian"
+    """gaussian: real numbers; bernoulli: bits, with no gradient through their draw."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("latents", self.latents, Latents)
+
+    @property
+    def prior(self) -> type[DiagonalGaussian] | type[IndependentBernoulli]:
+        """p(z), as the class of q(z | x): see `prior_sample` and `prior_log_prob`."""
+        return POSTERIORS[self.latents]
+
+    @property
+    def estimator(self) -> Literal["reparametrized", "score_function"]:
+        """The gradient that its latents have without bias: see `objectives.elbo_terms`."""
+        return "reparametrized" if self.latents == "gaussian" else "score_function"
+
+    def setup(self) -> None:
+        numbers = 2 if self.latents == "gaussian" else 1
+        self.encoder = self.make_encoder(numbers * self.num_latents)
+        self.decoder = self.make_decoder()
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        """Parameters of the sites given the posterior's most probable code."""
+        codes = self.encode(images, labels).mode()
+        return self.decode_images(codes, labels, images)
+
+    def encode(
+        self, images: Levels, labels: Labels | None = None
+    ) -> DiagonalGaussian | IndependentBernoulli:
+        """q(z | x, y)."""
+        outputs = self.encode_images(images, labels)
+        if self.latents == "bernoulli":
+            return IndependentBernoulli(outputs)
+        return DiagonalGaussian(*jnp.split(outputs, 2, axis=-1))

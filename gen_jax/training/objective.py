@@ -1,0 +1,282 @@
+"""What a run makes large: frozen dataclasses, called as `objective(model, variables, batch, key)`.
+
+An objective gives one value an image in nats, whose gradient training follows, and terms worth
+logging: `(nats [B], {name: [B] or [B, …]})`. Any such function will do; those here are also
+settings of the command line, stand in run.json, and know what a validation should report
+(`evaluation`). Training knows nothing else of a model.
+
+`variables` has, beside the parameters, {"running": {"nats": scalar}}: the running mean of the
+objective over the steps so far, in training only.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gen_jax import inversion, objectives
+from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
+from gen_jax.models.autoregressive import AutoregressiveModel
+from gen_jax.models.image_model import at_least
+from gen_jax.models.vae import VAE
+from gen_jax.typing import Array, Key, Nats
+
+Terms: TypeAlias = Mapping[str, Array]
+
+
+# What `train_step` and `evaluate` call.
+Objective: TypeAlias = Callable[[Any, Any, Mapping[str, Any], Key], tuple[Nats, Terms]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Base of the objectives that a run can be configured with."""
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        """One value an image, in nats, and terms beside it."""
+        raise NotImplementedError
+
+    @property
+    def evaluation(self) -> "Target":
+        """What validation and evaluation report for a run of this objective."""
+        return self
+
+    def check(self, model: Any) -> None:
+        """ValueError if the objective is not one of this model's."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLikelihood(Target):
+    """log p(x | y) of an autoregressive model, exact."""
+
+    dropout: bool = True
+    """Whether the model's dropout is active: in training, never in evaluation."""
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        rngs = {"dropout": key} if self.dropout else None
+        nats = objectives.log_likelihood(
+            model, variables, batch["images"], _labels(model, batch), rngs=rngs
+        )
+        return nats, {}
+
+    @property
+    def evaluation(self) -> "LogLikelihood":
+        return LogLikelihood(dropout=False)
+
+    def check(self, model: Any) -> None:
+        _check(self, model, AutoregressiveModel)
+
+
+LOG_LIKELIHOOD = LogLikelihood()
+
+
+@dataclasses.dataclass(frozen=True)
+class ELBO(Target):
+    """reconstruction − β Σ_j max(KL_j, free bits) of a VAE."""
+
+    num_samples: int = 1
+    """Codes an image."""
+    kl: objectives.KL = "analytic"
+    """The divergence in closed form, or estimated from the codes."""
+    beta: float = 1.0
+    """Weight of the divergence (Higgins et al. 2017); 1 is the bound itself."""
+    free_bits: float = 0.0
+    """Nats of each latent, as a mean over the batch, that cost nothing (Kingma et al. 2016)."""
+    estimator: objectives.Estimator = "reparametrized"
+    """Of the encoder's gradient: see `objectives.elbo_terms`."""
+    baseline: objectives.Baseline = "none"
+    """Of the score function; constant: the running mean of the bound over the steps."""
+
+    def __post_init__(self) -> None:
+        at_least("num_samples", self.num_samples, 1)
+        for name in ("beta", "free_bits"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        terms = objectives.elbo_terms(
+            model,
+            {"params": variables["params"]},
+            key,
+            batch["images"],
+            _labels(model, batch),
+            self.num_samples,
+            self.kl,
+            estimator=self.estimator,
+            baseline=self.baseline,
+            constant=variables["running"]["nats"] if self.baseline == "constant" else 0.0,
+        )
+        kl = terms.kl
+        if self.free_bits:
+            # In value and gradient the sum over j of max(mean over the batch of kl_j, free_bits).
+            kl = jnp.where(jnp.mean(kl, axis=0) > self.free_bits, kl, self.free_bits)
+        nats = terms.reconstruction - self.beta * jnp.sum(kl, axis=-1)
+        return nats, {
+            "reconstruction": terms.reconstruction,
+            "kl": jnp.sum(terms.kl, axis=-1),
+            "kl_per_latent": terms.kl,
+        }
+
+    @property
+    def evaluation(self) -> "ELBO":
+        """The bound itself, of one code an image and with the closed form."""
+        # The estimator has no influence on the value, but must be one of the model's.
+        return ELBO(estimator=self.estimator)
+
+    def check(self, model: Any) -> None:
+        _check(self, model, VAE)
+        objectives.check_estimator(model, self.num_samples, self.kl, self.estimator, self.baseline)
+
+
+@dataclasses.dataclass(frozen=True)
+class IWAE(Target):
+    """The importance-weighted bound of a VAE with Gaussian latents."""
+
+    num_samples: int = 50
+    """Codes an image, k."""
+    chunk_size: int | None = None
+    """Codes an image in memory at once; None for all."""
+
+    def __post_init__(self) -> None:
+        at_least("num_samples", self.num_samples, 1)
+        if self.chunk_size is not None:
+            at_least("chunk_size", self.chunk_size, 1)
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        nats = objectives.iwae_bound(
+            model,
+            {"params": variables["params"]},
+            key,
+            batch["images"],
+            _labels(model, batch),
+            self.num_samples,
+            chunk_size=self.chunk_size,
+        )
+        return nats, {}
+
+    def check(self, model: Any) -> None:
+        _check(self, model, VAE)
+        if model.latents != "gaussian":
+            raise ValueError("IWAE needs Gaussian latents: its gradient does not pass through bits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(Target):
+    """log p(x | z(x)) of a deterministic auto-encoder: not a bound of log p(x)."""
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        del key
+        params = {"params": variables["params"]}
+        images, labels = batch["images"], _labels(model, batch)
+        codes: Any = model.apply(params, images, labels, method="encode")
+        return objectives.reconstruction(model, params, codes, images, labels), {}
+
+    def check(self, model: Any) -> None:
+        _check(self, model, AutoEncoder)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedCodes(Target):
+    """log p(x | z_n) + log p(z_n) of an implicit auto-encoder, z_n the learned code of image n."""
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        del key
+        params = {"params": variables["params"]}
+        codes: Any = model.apply(params, batch["indices"], method="codes")
+        fit = objectives.reconstruction(
+            model, params, codes, batch["images"], _labels(model, batch)
+        )
+        prior = jnp.sum(model.prior.prior_log_prob(codes), axis=-1)
+        return fit + prior, {"reconstruction": fit, "log_prior": prior}
+
+    @property
+    def evaluation(self) -> "Inverted":
+        return Inverted()
+
+    def check(self, model: Any) -> None:
+        _check(self, model, ImplicitAutoEncoder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inverted(Target):
+    """log p(x | z) + log p(z) of any decoder, z found by inverting it."""
+
+    num_starts: int = 2
+    """Starts of the search, the first of them 0."""
+    num_steps: int = 100
+    """Steps of each."""
+
+    def __call__(
+        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+    ) -> tuple[Nats, Terms]:
+        found = inversion.encode_by_inversion(
+            model,
+            {"params": variables["params"]},
+            batch["images"],
+            _labels(model, batch),
+            key=key,
+            num_starts=self.num_starts,
+            num_steps=self.num_steps,
+        )
+        prior = found.objective - found.reconstruction
+        return found.objective, {"reconstruction": found.reconstruction, "log_prior": prior}
+
+    def check(self, model: Any) -> None:
+        _check(self, model, ImplicitAutoEncoder)
+
+
+TARGETS: Mapping[str, type[Target]] = {
+    "LogLikelihood": LogLikelihood,
+    "ELBO": ELBO,
+    "IWAE": IWAE,
+    "Reconstruction": Reconstruction,
+    "LearnedCodes": LearnedCodes,
+    "Inverted": Inverted,
+}
+
+
+def target_to_dict(objective: Any) -> dict[str, Any]:
+    """An objective as JSON: `{"name": …, …fields}`; a plain function by its name."""
+    if isinstance(objective, Target):
+        return {"name": type(objective).__name__, **dataclasses.asdict(objective)}
+    return {"name": getattr(objective, "__qualname__", repr(objective))}
+
+
+def target_from_dict(config: Mapping[str, Any]) -> Target:
+    """What `target_to_dict` wrote. ValueError for an unknown name or field."""
+    fields = dict(config)
+    name = fields.pop("name", None)
+    if name not in TARGETS:
+        raise ValueError(f"unknown objective {name!r}; known: {', '.join(TARGETS)}")
+    try:
+        return TARGETS[name](**fields)
+    except TypeError as error:
+        raise ValueError(f"not a {name}: {error}") from error
+
+
+def _labels(model: Any, batch: Mapping[str, Any]) -> Any:
+    """The labels if the model takes them: a set with labels also trains a model without."""
+    return None if getattr(model, "num_classes", None) is None else batch["labels"]
+
+
+def _check(target: Target, model: Any, accepted: type[nn.Module]) -> None:
+    if not isinstance(model, accepted):
+        raise ValueError(
+            f"the objective {type(target).__name__} is for {accepted.__name__}, "
+            f"not {type(model).__name__}"
+        )
