@@ -112,11 +112,8 @@ def _measure(
             draw, variables, jax.random.key(1), images, labels
         )
         passes = int(sampler()[1])  # and a warm-up
-        pairs = [
-            (timing.seconds(one_pass), timing.seconds(sampler) / share)
-            for _ in range(options.repeats)
-        ]
-        times = np.array(pairs)
+        times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
+        times[:, 1] /= share
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
             "seconds": seconds,
