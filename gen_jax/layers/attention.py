@@ -223,8 +223,8 @@ def _flanges(
     blocks: QueryBlocks,
     block: Integer[Array, ""],
     own: Float[Array, "B heads steps D"],
-    cache: Float[Array, "B heads R C D"],
-) -> tuple[Float[Array, "B heads R C D"], Float[Array, "B heads slots D"]]:
+    cache: Float[Array, "B heads rows columns D"],
+) -> tuple[Float[Array, "B heads rows columns D"], Float[Array, "B heads slots D"]]:
     """The cache with the block before `block` in it, and the memory of `block` out of it.
 
     The cache holds the rows above, as many as a flange is high, and the current row of blocks.
