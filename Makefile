@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments.demo --workdir demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

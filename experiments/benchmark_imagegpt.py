@@ -7,8 +7,8 @@ Needs `pip install torch transformers`.
 """
 
 import dataclasses
+import functools
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,12 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
         ours, compile_seconds = timing.compile_call(draw, variables, jax.random.key(1))
         timing.seconds(ours)
-        pairs = []
-        for _ in range(options.repeats):
-            start = time.perf_counter()
-            theirs(batch)
-            pairs.append((time.perf_counter() - start, timing.seconds(ours)))
-        times = np.array(pairs)
+        times = timing.in_turn(functools.partial(theirs, batch), ours, repeats=options.repeats)
         table.add_row(
             str(batch),
             f"{np.median(times[:, 0]):.2f}",

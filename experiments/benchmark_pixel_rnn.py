@@ -56,8 +56,7 @@ def main(arguments: Sequence[str]) -> None:
             lambda v, x, model=model, plain=plain: plain(model, v["params"], x), variables, images
         )
         difference = float(jnp.max(jnp.abs(ours()[..., 0, :] - theirs())))
-        pairs = [(timing.seconds(ours), timing.seconds(theirs)) for _ in range(options.repeats)]
-        times = np.array(pairs)
+        times = timing.in_turn(ours, theirs, repeats=options.repeats)
         table.add_row(
             name,
             f"{np.median(times[:, 0]):.4f}",

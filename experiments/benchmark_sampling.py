@@ -67,23 +67,22 @@ def main(arguments: Sequence[str]) -> None:
         repeats=options.repeats,
     )
     if options.workdir is None:
-        model = options.model
-        shape = (1, *model.image_shape)
-        labels = None if model.num_classes is None else np.zeros(1, np.int32)
-        variables = model.init(jax.random.key(0), np.zeros(shape, np.uint8), labels)
+        model, variables = options.model, _random(options.model)
     else:
         run = cli.open_run(options.workdir)
         model, variables = cli.autoregressive(run.model), run.variables
-    cases = [(model, batch) for batch in options.batch_sizes]
-    cases += [
-        (model.clone(image_shape=(size, size, model.image_shape[-1])), max(options.batch_sizes))
-        for size in options.image_sizes
-    ]
-    rows = []
-    for case, batch in cli.track(cases, len(cases), "measuring"):
-        methods = options.methods if case is model else ("scan",)
-        rows.append(_measure(case, variables, batch, methods, options))
+    cases = [(model, variables, batch, options.methods) for batch in options.batch_sizes]
+    for size in options.image_sizes:
+        # Parameters may belong to the image's size; what a scan costs does not depend on them.
+        other = model.clone(image_shape=(size, size, model.image_shape[-1]))
+        cases.append((other, _random(other), max(options.batch_sizes), ("scan",)))
+    rows = [_measure(*case, options) for case in cli.track(cases, len(cases), "measuring")]
     _report(options, model, rows)
+
+
+def _random(model: models.AutoregressiveModel) -> Any:
+    labels = None if model.num_classes is None else np.zeros(1, np.int32)
+    return model.init(jax.random.key(0), np.zeros((1, *model.image_shape), np.uint8), labels)
 
 
 def _measure(
@@ -113,11 +112,8 @@ def _measure(
             draw, variables, jax.random.key(1), images, labels
         )
         passes = int(sampler()[1])  # and a warm-up
-        pairs = [
-            (timing.seconds(one_pass), timing.seconds(sampler) / share)
-            for _ in range(options.repeats)
-        ]
-        times = np.array(pairs)
+        times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
+        times[:, 1] /= share
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
             "seconds": seconds,
@@ -142,25 +138,30 @@ def _floor(
 
     Arithmetic is that of one pass, at the rate of a large matmul; traffic, of a model with
     attention, the keys and values that a site attends to and the parameters once a site, at the
-    rate at which as much memory as they take is read.
+    rate at which as much memory as a step reads from is read.
     """
     matmul, matmul_flops = timing.large_matmul()
     rate = matmul_flops / timing.median_seconds(matmul, options.repeats)
     arithmetic = timing.count_flops(model.apply, variables, images, labels) / rate
-    traffic = 0.0
+    seconds = 0.0
     if hasattr(model, "query_blocks"):
-        blocks = model.query_blocks
-        size = np.dtype(model.dtype).itemsize if model.dtype != "bfloat16" else 2
-        key_and_value = 2 * model.num_layers * model.features * len(images) * size
-        parameters = sum(x.nbytes for x in jax.tree.leaves(variables))
-        read = int(blocks.seen().sum()) * key_and_value + blocks.cells.size * parameters
-        held = blocks.order.size * key_and_value + parameters
-        traffic = read / timing.bytes_per_second(held, options.repeats)
+        read, held = traffic(model, sum(x.size for x in jax.tree.leaves(variables)), len(images))
+        seconds = read / timing.bytes_per_second(held, options.repeats)
     return {
-        "seconds": max(arithmetic, traffic),
+        "seconds": max(arithmetic, seconds),
         "arithmetic_seconds": arithmetic,
-        "traffic_seconds": traffic,
+        "traffic_seconds": seconds,
     }
+
+
+def traffic(model: models.ImageTransformer, num_parameters: int, batch: int) -> tuple[int, int]:
+    """Bytes that sampling by attention reads at least, and those that a step reads from."""
+    blocks, size = model.query_blocks, jnp.dtype(model.dtype).itemsize
+    key_and_value = 2 * model.num_layers * model.features * batch * size
+    parameters = num_parameters * size
+    read = int(blocks.seen().sum()) * key_and_value + blocks.order.size * parameters
+    cells = blocks.cells.shape[1] + blocks.memory.shape[1]
+    return read, cells * key_and_value + parameters
 
 
 def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:

@@ -87,8 +87,7 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
         flops = timing.count_flops(function, *arguments)
         call, compile_seconds = timing.compile_call(function, *arguments)
         timing.seconds(call)
-        pairs = [(timing.seconds(call), timing.seconds(matmul)) for _ in range(options.repeats)]
-        times = np.array(pairs)
+        times = timing.in_turn(call, matmul, repeats=options.repeats)
         rate, matmul_rate = flops / times[:, 0], matmul_flops / times[:, 1]
         row[name] = {
             "seconds": float(np.median(times[:, 0])),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxtyping import Float64
 
 
 def compile_call(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
@@ -31,6 +32,14 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     """Of `repeats` calls, after a warm-up."""
     seconds(call)
     return float(np.median([seconds(call) for _ in range(repeats)]))
+
+
+def in_turn(*calls: Callable[[], Any], repeats: int) -> Float64[np.ndarray, "repeats calls"]:
+    """Seconds of each call, one after the other, `repeats` times over, without a warm-up.
+
+    What slows the machine down for a while slows them all down, so that ratios within a row hold.
+    """
+    return np.array([[seconds(call) for call in calls] for _ in range(repeats)])
 
 
 @functools.cache

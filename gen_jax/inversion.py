@@ -16,7 +16,7 @@ from gen_jax.typing import Array, Float, Key, Labels, Levels, Nats
 class Inversion(NamedTuple):
     """What `encode_by_inversion` found for each image."""
 
-    codes: Float[Array, "B D"]
+    codes: Float[Array, "B Z"]
     """The best code of all starts and steps."""
     reconstruction: Nats
     """log p(x | z) at it, in nats, `[B]`."""
@@ -35,7 +35,7 @@ def encode_by_inversion(
     num_steps: int = 300,
     learning_rate: float = 0.1,
     prior_weight: float = 1.0,
-    starts: Float[Array, "starts B D"] | None = None,
+    starts: Float[Array, "starts B Z"] | None = None,
 ) -> Inversion:
     """argmax_z log p(x | z) + prior_weight · log p(z), by Adam from several starts at once.
 
@@ -85,7 +85,7 @@ def _invert(
     with jax.numpy_dtype_promotion("standard"):
         optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
-        def invert(codes: Float[Array, "B D"]) -> Inversion:
+        def invert(codes: Float[Array, "B Z"]) -> Inversion:
             def objective(codes: Array) -> tuple[Array, Inversion]:
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
                 prior = jnp.sum(-0.5 * jnp.square(codes) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)

@@ -69,9 +69,9 @@ class Likelihood(Protocol):
         ...
 
     def marginal(
-        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
-        """Parameters that fit N images pixel by pixel: where an output's bias may start."""
+        """Parameters that fit images pixel by pixel: where an output's bias may start."""
         ...
 
 
@@ -119,9 +119,9 @@ class Bernoulli:
         return jax.nn.sigmoid(params[..., 0])
 
     def marginal(
-        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
-        # Laplace's rule of succession: finite for a pixel that never changes, and for N = 1.
+        # Laplace's rule of succession: finite for a pixel that never changes, and for one image.
         ones = jnp.sum(pixels, axis=0, dtype=jnp.int32).astype(dtype)
         return (jnp.log1p(ones) - jnp.log1p(pixels.shape[0] - ones))[..., None]
 
@@ -171,7 +171,7 @@ class Categorical:
         return jnp.sum(jax.nn.softmax(params) * _last(levels, params.ndim), axis=-1)
 
     def marginal(
-        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
         def count(level: Array) -> Array:
             return jnp.sum(pixels == level.astype(pixels.dtype), axis=0, dtype=jnp.int32)
@@ -257,7 +257,7 @@ class DiscretizedLogisticMixture:
         return (jnp.clip(mean, -1, 1) + 1) * ((self.levels - 1) / 2)
 
     def marginal(
-        self, pixels: Integer[Array, "N *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
         # Components of equal weight, a standard deviation to either side of the mean at most.
         real = self._real(pixels, dtype)

@@ -64,7 +64,7 @@ def log_posterior(
 def reconstruction(
     model: LatentModel,
     variables: Any,
-    codes: Float[Array, "*samples B D"],
+    codes: Float[Array, "*samples B Z"],
     images: Levels,
     labels: Labels | None = None,
 ) -> Float[Array, "*samples B"]:
@@ -85,7 +85,7 @@ class ELBOTerms(NamedTuple):
 
     reconstruction: Nats
     """E_q log p(x | z), `[B]`."""
-    kl: Float[Array, "B D"]
+    kl: Float[Array, "B Z"]
     """KL(q(z_j | x) ‖ p(z_j)) of each latent (an estimate, with kl="monte_carlo")."""
 
     @property
@@ -192,7 +192,7 @@ def iwae_bound(
     at_least("chunk_size", chunk, 1)
     posterior: Any = model.apply(variables, images, labels, method="encode")
 
-    def log_weights(key: Key) -> Float[Array, "K B"]:
+    def log_weights(key: Key) -> Float[Array, "samples B"]:
         codes = posterior.sample(key, chunk)
         prior = posterior.prior_log_prob(codes) - posterior.log_prob(codes)
         return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
@@ -214,8 +214,8 @@ def iwae_bound(
 
 
 def active_units(
-    means: Float[Array | np.ndarray, "N D"], threshold: float = 0.01
-) -> Bool[Array, " D"]:
+    means: Float[Array | np.ndarray, "images Z"], threshold: float = 0.01
+) -> Bool[Array, " Z"]:
     """Latents that say something: Var_x E_q[z_j | x] > threshold (Burda et al. 2016, section 5.2).
 
     `means` are the posterior means of all images of a set.

@@ -254,7 +254,7 @@ def generate(
 
 def prior_codes(
     model: Any, key: Key, ids: Integer[Array | np.ndarray, " B"]
-) -> Float[Array, "B D"]:
+) -> Float[Array, "B Z"]:
     """The codes, drawn from the prior of a `LatentModel`, of the images that `key` defines.
 
     `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
@@ -269,7 +269,7 @@ def prior_codes(
 
 
 def _draw_given_codes(
-    codes: Float[Array, "B D"],
+    codes: Float[Array, "B Z"],
     model: LatentModel,
     variables: Any,
     noise: Float[Array, "B N R"],

@@ -1,14 +1,33 @@
-"""Array aliases and the axis legend.
+"""Array aliases and the axis legend. Axes that are not a letter are named in words where they are.
 
-B  images in a batch
-H  rows of an image
-W  columns of an image
-C  channels of a pixel
-S  sites of a pixel: what is drawn at once (1, or one for each channel)
-P  parameters of a site's distribution
-V  levels of a site (C // S)
-R  uniform random numbers that draw a site
-N  sites of an image in generation order (H * W * S)
+Images, sites and their distributions:
+
+B    images in a batch
+H    rows of an image
+W    columns of an image
+C    channels of a pixel
+S    sites of a pixel: what is drawn at once (1, or one for each channel)
+N    sites of an image by their id, in raster order (H * W * S)
+T    steps of a block
+V    levels of a site (C // S)
+P    parameters of a site's distribution
+R    uniform random numbers that draw a site
+K    classes
+Z    latents of a code
+
+Features in the network:
+
+F F2 F4  features of a map; two and four times as many, where they are gated
+I O      features that a layer reads, and gives
+J        features of its second input, beside the first
+G        features of one channel group
+D        features of a head of attention
+Q        queries of attention
+SI       the pixels to the left of one pixel, flattened
+SP       the parameters of all sites of a pixel, flattened
+PG       one group of every part of a gate, flattened
+kW       the columns of k images side by side
+B_k      what is then left of a batch (B // k)
 """
 
 from collections.abc import Callable

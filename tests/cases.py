@@ -93,6 +93,11 @@ def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) ->
 
 def perturbed(model: Any, seed: int = 0) -> Any:
     """Variables with every parameter, biases included, away from zero; fixed by the seed."""
+    return _perturbed(model, seed, jax.config.jax_enable_x64)
+
+
+@functools.cache  # tracing `init` takes longer than most of what the tests then do
+def _perturbed(model: Any, seed: int, x64: bool) -> Any:
     labels = None if model.num_classes is None else jnp.zeros(1, jnp.int32)
     images = jnp.zeros((1, *model.image_shape), jnp.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images, labels)

@@ -184,6 +184,17 @@ def test_runs_of_keys_share_one_softmax(x64):
     np.testing.assert_allclose(attend(queries, runs), expected, atol=1e-12)
 
 
+def test_scores_and_softmax_are_wider_than_bfloat16():
+    """Scores of 256 and 257 are one number in bfloat16, and e to 1 in the weights."""
+    queries, keys, values = (
+        jnp.asarray(np.reshape(x, (1, 1, -1, 4)), jnp.bfloat16)
+        for x in ([32, 2, 0, 0], [[16, 0, 0, 0], [16, 1, 0, 0]], [[0] * 4, [1] * 4])
+    )
+    attended = attend(queries, [(keys, values, None)])
+    assert attended.dtype == jnp.bfloat16
+    np.testing.assert_allclose(attended.astype(float), 1 / (1 + np.exp(-1)), rtol=1e-2)
+
+
 BLOCKS = [
     QueryBlocks("full", 4, 5),
     QueryBlocks("full", 1, 2),
@@ -284,6 +295,17 @@ def test_padded_blocks_in_both_views(x64, name, size, fields):
     np.testing.assert_array_equal(scan, fixed_point)
 
 
+def test_steps_of_full_attention_on_an_accelerator(x64, monkeypatch):
+    """There a step masks what is not complete, and has no branches: the same parameters."""
+    model = make("ImageTransformer-full", "bernoulli", (3, 5), dtype="float64")
+    variables, images = perturbed(model), some_images(model, 2)
+    whole = whole_image_params(model, variables, images, None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    steps = jax.jit(lambda *x: next_site_params.__wrapped__(model, *x, None))
+    assert "cond" not in str(jax.make_jaxpr(steps)(variables, images))
+    np.testing.assert_allclose(steps(variables, images), whole, atol=1e-10)
+
+
 @pytest.mark.parametrize("features", [7, 8])
 @pytest.mark.parametrize("positions", ["sinusoid", "learned"])
 def test_every_site_has_its_own_position(positions, features):
@@ -313,6 +335,8 @@ def test_every_site_has_its_own_position(positions, features):
         ("1d", {"query_block": 0}, "query_block is 0; accepted: an integer, at least 1"),
         ("1d", {"memory_flange": (1, 1)}, r"memory_flange is \(1, 1\); accepted: nothing"),
         ("2d", {"query_block": 4}, "query_block is 4; accepted: rows and columns"),
+        ("2d", {"query_block": (2.0, 2)}, r"query_block is \(2.0, 2\); accepted: rows and columns"),
+        ("2d", {"memory_flange": ("1", 2)}, r"memory_flange is \('1', 2\); accepted: rows and"),
         ("2d", {"query_block": (0, 2)}, r"query_block is \(0, 2\); accepted: rows and columns"),
         ("2d", {"memory_flange": (-1, 2)}, r"memory_flange is \(-1, 2\); accepted: rows and"),
     ],

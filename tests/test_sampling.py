@@ -49,6 +49,11 @@ def sample(model, variables, count=BATCH, **options):
     return np.asarray(sampling.sample(model, variables, KEY, count, **options))
 
 
+def in_double(name, case):
+    """The model in float64 that all tests of a case share, so that its samplers compile once."""
+    return make(name, case, dtype="float64", num_layers=2 if case == "categorical" else 1)
+
+
 # Equal images.
 
 
@@ -56,8 +61,7 @@ def sample(model, variables, count=BATCH, **options):
 def double(request):
     """Model and variables in float64; of module scope, so that a case compiles once."""
     with jax.enable_x64(True):
-        num_layers = 2 if request.param[1] == "categorical" else 1
-        model = make(*request.param, dtype="float64", num_layers=num_layers)
+        model = in_double(*request.param)
         return model, perturbed(model)
 
 
@@ -66,7 +70,8 @@ def test_methods_agree(x64, double):
     model, variables = double
     labels = some_labels(model, BATCH)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, model.likelihood.levels, (BATCH, *model.image_shape))
+    shape = (BATCH, *model.image_shape)
+    images = rng.integers(0, model.likelihood.levels, shape, np.int32)  # as `sample`: one program
     nothing = np.zeros(images.shape, bool)
     part = rng.random(images.shape) < 0.4  # channels of a pixel apart
     sites = generation_order(model).size
@@ -131,9 +136,9 @@ def test_completion_keeps_and_reads_what_is_known(x64, double):
 @every_model
 def test_fixed_point_stops_as_soon_as_nothing_changes(x64, name):
     """A model that reads nothing is drawn in one pass and checked in a second."""
-    model = make(name, "categorical", dtype="float64")
+    model = in_double(name, "categorical")
     variables = jax.tree.map(jnp.zeros_like, perturbed(model))
-    given, known = np.ones((BATCH, *model.image_shape), int), np.zeros((), bool)
+    given, known = np.ones((BATCH, *model.image_shape), np.int32), np.zeros((), bool)
     known = np.broadcast_to(known, given.shape)
     labels = some_labels(model, BATCH)
     result = sampling.run(model, variables, KEY, given, known, labels, 1.0, "fixed_point")
@@ -179,7 +184,7 @@ def test_float32_sites_are_draws_of_the_whole_image(name, case, likelihood):
 @every_model
 def test_labels_decide(x64, name):
     """Same noise, another label, another image; and each image has its own label."""
-    model = make(name, "categorical", dtype="float64")
+    model = in_double(name, "categorical")
     variables = perturbed(model)
     zeros, ones = (np.full(BATCH, y, np.int32) for y in (0, 1))
     images = [sample(model, variables, labels=labels) for labels in (zeros, ones, zeros)]
@@ -193,7 +198,7 @@ def test_labels_decide(x64, name):
 @every_model
 def test_noise_belongs_to_an_image(x64, name):
     """Eight at once, two batches of four, and chunks that do not divide: the same images."""
-    model = make(name, "categorical", dtype="float64")
+    model = in_double(name, "categorical")
     variables, labels = perturbed(model), np.asarray(some_labels(model, 8))
     together = sample(model, variables, 8, labels=labels)
     assert len(np.unique(together.reshape(8, -1), axis=0)) > 1
@@ -222,7 +227,7 @@ def test_another_key_gives_other_images(x64):
 def test_four_devices_draw_the_same_images(x64, name, case, method):
     """A mesh of four: equal to one device, and an image does not know where it is drawn."""
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    model = make(name, case, dtype="float64")
+    model = in_double(name, case)
     variables = perturbed(model)
     alone = sample(model, variables, method=method)
     np.testing.assert_array_equal(sample(model, variables, method=method, mesh=mesh), alone)
@@ -239,7 +244,7 @@ def test_four_devices_draw_the_same_images(x64, name, case, method):
 @every_model
 def test_known_broadcasts(x64, name):
     """A mask of a row, of an image, of one channel: as if written out."""
-    model = make(name, "categorical-rgb", dtype="float64")
+    model = in_double(name, "categorical-rgb")
     variables = perturbed(model)
     images = np.asarray(some_images(model, BATCH))
     height, width, _ = model.image_shape
@@ -327,7 +332,7 @@ def test_frequencies_are_the_models_probabilities(name, case, size, likelihood):
 @every_model
 def test_temperature_zero_takes_the_most_probable_level(x64, name):
     """Every site is the mode of its own distribution, and one key is like another."""
-    model = make(name, "categorical", dtype="float64")
+    model = in_double(name, "categorical")
     variables, labels = perturbed(model), some_labels(model, BATCH)
     images = sample(model, variables, temperature=0.0)
     params = whole_image_params(model, variables, jnp.asarray(images, jnp.int32), labels)

@@ -43,7 +43,7 @@ def attend(
         if mask is not None:
             run = jnp.where(mask.reshape((1,) * (4 - mask.ndim) + mask.shape), run, -jnp.inf)
         scores.append(run)
-    # The last run ends with the query's own cell, so no softmax is over nothing.
+    # No softmax is over nothing: a block's first cell is in the image, and all of it attend to it.
     joined = jnp.concatenate(scores, axis=-1)
     weights = jnp.exp(joined - jax.lax.stop_gradient(jnp.max(joined, axis=-1, keepdims=True)))
     lengths = [run.shape[-1] for run in scores]
@@ -170,8 +170,7 @@ def _attend_to_rectangles(
         return jnp.pad(grid, ((0, 0), (0, 0), *blocks.padding, (0, 0)))
 
     queries, keys, values = padded(queries), padded(keys), padded(values)
-    steps = height * width
-    causal = jnp.tri(steps, dtype=bool)
+    causal = jnp.tri(height * width, dtype=bool)
 
     @jax.checkpoint
     def block(inputs: tuple[Array, Array, Array]) -> Array:
@@ -188,9 +187,7 @@ def _attend_to_rectangles(
 
         own = functools.partial(cut, row=above, column=aside, rows=height, columns=width)
         past = (memory(keys), memory(values), remembered[None])
-        # A query outside the image has its own cell at least; nobody reads it.
-        mask = causal & (own_cells[None] | jnp.eye(steps, dtype=bool))
-        return attend(own(queries), [past, (own(keys), own(values), mask)])
+        return attend(own(queries), [past, (own(keys), own(values), causal & own_cells[None])])
 
     inputs = (blocks.corners, blocks.memory >= 0, blocks.cells >= 0)
     attended = jax.lax.map(block, jax.tree.map(jnp.asarray, inputs))
@@ -226,8 +223,8 @@ def _flanges(
     blocks: QueryBlocks,
     block: Integer[Array, ""],
     own: Float[Array, "B heads steps D"],
-    cache: Float[Array, "B heads R C D"],
-) -> tuple[Float[Array, "B heads R C D"], Float[Array, "B heads slots D"]]:
+    cache: Float[Array, "B heads rows columns D"],
+) -> tuple[Float[Array, "B heads rows columns D"], Float[Array, "B heads slots D"]]:
     """The cache with the block before `block` in it, and the memory of `block` out of it.
 
     The cache holds the rows above, as many as a flange is high, and the current row of blocks.

@@ -58,7 +58,7 @@ class DenseDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+        self, codes: Float[Array, "B Z"], labels: Labels | None, images: Levels | None = None
     ) -> Float[Array, "B H W SP"]:
         height, width, channels = self.image_shape
         sites, params = self.likelihood.sites(channels), self.likelihood.num_params(channels)
@@ -117,7 +117,7 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+        self, codes: Float[Array, "B Z"], labels: Labels | None, images: Levels | None = None
     ) -> Float[Array, "B H W SP"]:
         activation = ACTIVATIONS[self.activation]
         height, width, channels = self.image_shape

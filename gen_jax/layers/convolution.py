@@ -63,7 +63,7 @@ def kernel_init(fan_in: int) -> nn.initializers.Initializer:
 
 
 def _rows_matmul(
-    rows: Float[Array, "R W B I"], kernel: Float[Array, "R K I O"]
+    rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
 ) -> Float[Array, "W B O"]:
     """One output row of a convolution with zero padding at the sides, as one matmul."""
     num_rows, width = rows.shape[:2]
@@ -96,7 +96,7 @@ class RowsConv(nn.Module):
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
         return _conv(x, self.kernel.astype(x.dtype)) + _broadcast_bias(self.bias, x)
 
-    def row(self, rows: Float[Array, "R W B I"]) -> Float[Array, "W B O"]:
+    def row(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """The output's row at the last of `rows`."""
         return _rows_matmul(rows, self.kernel.astype(rows.dtype)) + _broadcast_bias(
             self.bias, rows[0]
@@ -152,7 +152,7 @@ class MaskedConv(nn.Module):
             kernel = jnp.concatenate([self.kernel_above.astype(x.dtype), kernel])
         return _conv(x, kernel) + bias
 
-    def row_above(self, rows: Float[Array, "R W B I"]) -> Float[Array, "W B O"]:
+    def row_above(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """What the `above` rows above contribute to a row's outputs."""
         return _rows_matmul(rows, self.kernel_above.astype(rows.dtype))
 

@@ -84,7 +84,7 @@ def one_by_one(x: Float[Array, "H kW B_k F"], count: int) -> Float[Array, "H W B
     return jnp.moveaxis(split, 1, 3).reshape(height, width // count, batch * count, features)
 
 
-def _skew(x: Float[Array, "H W B F"]) -> Float[Array, "D H B F"]:
+def _skew(x: Float[Array, "H W B F"]) -> Float[Array, "diagonals H B F"]:
     """Row i moved i columns to the right, zeros around; then column by column."""
     height, width = x.shape[:2]
     flat = jnp.pad(x, ((0, 0), (0, height), (0, 0), (0, 0))).reshape(-1, *x.shape[2:])
@@ -92,7 +92,7 @@ def _skew(x: Float[Array, "H W B F"]) -> Float[Array, "D H B F"]:
     return jnp.swapaxes(skewed, 0, 1)
 
 
-def _unskew(states: Float[Array, "D H B F"]) -> Float[Array, "H W B F"]:
+def _unskew(states: Float[Array, "diagonals H B F"]) -> Float[Array, "H W B F"]:
     """Pixel (i, j) from row i of diagonal i + j."""
     diagonals, height = states.shape[:2]
     flat = jnp.swapaxes(states, 0, 1).reshape(height * diagonals, *states.shape[2:])

@@ -31,7 +31,7 @@ class AutoEncoder(LatentModel):
         """Parameters of the reconstruction's sites, `[B, H, W, S, P]`."""
         return self.decode_images(self.encode(images, labels), labels, images)
 
-    def encode(self, images: Levels, labels: Labels | None = None) -> Float[Array, "B D"]:
+    def encode(self, images: Levels, labels: Labels | None = None) -> Float[Array, "B Z"]:
         """The codes of images."""
         return self.encode_images(images, labels)
 
@@ -63,6 +63,6 @@ class ImplicitAutoEncoder(LatentModel):
         codes = jnp.zeros((images.shape[0], self.num_latents), self.real_dtype)
         return self.decode_images(codes, labels, images)
 
-    def codes(self, indices: Integer[Array, " B"]) -> Float[Array, "B D"]:
+    def codes(self, indices: Integer[Array, " B"]) -> Float[Array, "B Z"]:
         """The codes of training images, by their number in the training set."""
         return self.table[indices]

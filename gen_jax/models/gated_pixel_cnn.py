@@ -12,6 +12,7 @@ The vertical maps at row r are computed from rows ≤ r and shifted down one row
 the horizontal stack, so that row 0 receives exact zeros there.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -28,6 +29,7 @@ from gen_jax.layers.convolution import (
 )
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
 from gen_jax.models.image_model import at_least
+from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import (
     Array,
     Carry,
@@ -99,19 +101,9 @@ class GatedPixelCNN(AutoregressiveModel):
         return nn.cond(block > 0, _begin_row, _begin_first_row, self, carry, previous)
 
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
-        levels: list[Array] = []
-        inputs, advance, finish = levels, [], []
-        for layer, layer_carry, layer_context in zip(self.layers, carry, context, strict=True):
-            group, outputs, done = layer.pixel(layer_carry, layer_context, inputs)
-            inputs = outputs
-            advance.append(group)
-            finish.append(done)
-        head = self.head.pixel(inputs)
-        for s in range(self.sites):
-            for group in advance:
-                group(s)
-            levels.append(self.scale(draw(s, self.site_vector(head(s)))))
-        return [done() for done in finish]
+        layers = zip(self.layers, carry, context, strict=True)
+        pixels = [functools.partial(layer.pixel, *state) for layer, *state in layers]
+        return step_pixel(self, pixels, self.head, draw)
 
 
 def _begin_row(

@@ -9,8 +9,9 @@ feed-forward network follow, then the parameters of the site. Attention is to a 
 or two dimensions, or to everything before (`full`).
 
 Departures on purpose: layer normalisation stands before each sublayer and once at the end, not
-after each, which trains without care; the shift by one site runs across the borders of blocks, so
-that every site but the last is seen by later ones (tensor2tensor shifts inside each block).
+after each, and what a sublayer adds starts at 1 / 2L of its input's variance in L layers, which
+trains without care; the shift by one site runs across the borders of blocks, so that every site but
+the last is seen by later ones (tensor2tensor shifts inside each block).
 
 In the next-site view keys and values are cached; `begin_block` gathers a block's memory, and a step
 is one query.
@@ -185,7 +186,7 @@ class ImageTransformer(AutoregressiveModel):
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         token, classes, there, layers = carry
         t, block, position, channel, is_site = context
-        x = token + classes + position[None]
+        x = token + position[None] + classes  # as above, in this order: the same rounding
         carries = []
         for layer, layer_carry in zip(self.layers, layers, strict=True):
             layer_carry, x = layer.step(layer_carry, x, t, block, *there)
@@ -205,14 +206,17 @@ class ImageTransformer(AutoregressiveModel):
     def embed(
         self, levels: Integer[Array, "B N V"], channels: Int[Array, " N"]
     ) -> Float[Array, "B N F"]:
-        """Of the levels of sites, given the channel of each: times √d in all (tensor2tensor)."""
+        """Tokens of the levels of sites, given the channel of each, of about unit variance.
+
+        One level: its row of the channel's table, times √d (tensor2tensor); a pixel: a projection.
+        """
         if self._values == 1:
             rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
             return self.embedding(rows) * self.features**0.5
         return self.projection(self.scale(levels))
 
     def position_table(self) -> Float[Array, "N F"]:
-        """Of each site in raster order."""
+        """The embedding of each site's row and column, sites in raster order."""
         rows, columns = self.image_shape[0], self.image_shape[1] * self.sites
         if self.positions == "learned":
             table = self.row_positions[:, None] + self.column_positions[None]
@@ -243,7 +247,10 @@ class ImageTransformer(AutoregressiveModel):
 
 
 class TransformerLayer(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)) with ReLU."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) with ReLU.
+
+    `out_scale` is the initial variance of what each sublayer adds, against that of its input.
+    """
 
     features: int
     feedforward_features: int
@@ -322,8 +329,12 @@ def _check_form(name: str, value: object, default: object, least: int) -> None:
     if isinstance(default, int):
         accepted, right = f"an integer, at least {least}", isinstance(value, int) and value >= least
     elif isinstance(default, tuple):
-        accepted = f"rows and columns, each at least {least}"
-        right = isinstance(value, tuple) and len(value) == 2 and min(value) >= least
+        accepted = f"rows and columns, integers of at least {least}"
+        right = (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and all(isinstance(n, int) and n >= least for n in value)
+        )
     else:
         accepted, right = "nothing, with this attention", False
     if not right:

@@ -1,8 +1,8 @@
 """What the auto-encoders share: an encoder, a decoder, and distributions over codes.
 
-A code is a vector of D latents. `DiagonalGaussian` and `IndependentBernoulli` are posteriors
+A code is a vector of Z latents. `DiagonalGaussian` and `IndependentBernoulli` are posteriors
 q(z | x) as an encoder gives them; each knows the prior that goes with it. Their log-probabilities
-and divergences stay apart for each latent: `[…, D]`, in nats.
+and divergences stay apart for each latent: `[…, Z]`, in nats.
 """
 
 import math
@@ -28,7 +28,7 @@ class LatentModel(ImageModel):
     """
 
     num_latents: int = 32
-    """Latents of a code, D."""
+    """Latents of a code, Z."""
     network: Network = "dense"
     """Multi-layer perceptrons, or convolutions of stride 2."""
     hidden: tuple[int, ...] = (200, 200)
@@ -51,7 +51,7 @@ class LatentModel(ImageModel):
                 "numbers of at least 1"
             )
 
-    def decode(self, codes: Float[Array, "B D"], labels: Labels | None = None) -> SiteParams:
+    def decode(self, codes: Float[Array, "B Z"], labels: Labels | None = None) -> SiteParams:
         """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
         check_codes(self, codes)
         check_labels(self.num_classes, labels, codes.shape[0])
@@ -81,7 +81,7 @@ class LatentModel(ImageModel):
         return outputs.astype(self.real_dtype)
 
     def decode_images(
-        self, codes: Float[Array, "B D"], labels: Labels | None, images: Levels | None = None
+        self, codes: Float[Array, "B Z"], labels: Labels | None, images: Levels | None = None
     ) -> SiteParams:
         """`decode`; at initialisation the bias looks at `images`."""
         seen = images if self.is_initializing() else None
@@ -90,30 +90,30 @@ class LatentModel(ImageModel):
 
 @runtime_checkable
 class Posterior(Protocol):
-    """q(z | x) over codes of D independent latents, and its prior p(z)."""
+    """q(z | x) over codes of Z independent latents, and its prior p(z)."""
 
-    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """`num_samples` codes of each posterior."""
         ...
 
-    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def log_prob(self, codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         """log q(z_j | x) in nats, for each latent."""
         ...
 
-    def kl(self) -> Float[Array, "*batch D"]:
+    def kl(self) -> Float[Array, "*batch Z"]:
         """KL(q(z_j | x) ‖ p(z_j)) in nats, in closed form, for each latent."""
         ...
 
-    def mode(self) -> Float[Array, "*batch D"]:
+    def mode(self) -> Float[Array, "*batch Z"]:
         """The most probable code."""
         ...
 
-    def mean(self) -> Float[Array, "*batch D"]:
+    def mean(self) -> Float[Array, "*batch Z"]:
         """The expected code."""
         ...
 
     @staticmethod
-    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def prior_log_prob(codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         """log p(z_j) in nats, for each latent."""
         ...
 
@@ -128,34 +128,34 @@ class DiagonalGaussian:
     """N(loc, exp(log_scale)²) for each latent; the prior is N(0, 1) (Kingma & Welling 2014)."""
 
     loc: Any
-    """Means, `[…, D]`."""
+    """Means, `[…, Z]`."""
     log_scale: Any
-    """Logarithms of the standard deviations, `[…, D]`."""
+    """Logarithms of the standard deviations, `[…, Z]`."""
 
-    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """μ + σ ⊙ ε: differentiable in μ and σ."""
         shape = (num_samples, *self.loc.shape)
         noise = jax.random.normal(key, shape, self.loc.dtype)
         return self.loc[None] + jnp.exp(self.log_scale)[None] * noise
 
-    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def log_prob(self, codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         log_scale = _lead(self.log_scale, codes)
         standard = (codes - _lead(self.loc, codes)) * jnp.exp(-log_scale)
         return -0.5 * jnp.square(standard) - log_scale - 0.5 * math.log(2 * math.pi)
 
-    def kl(self) -> Float[Array, "*batch D"]:
+    def kl(self) -> Float[Array, "*batch Z"]:
         """½ (μ² + σ² − 1) − log σ (Kingma & Welling 2014, appendix B)."""
         squares = jnp.square(self.loc) + jnp.exp(2 * self.log_scale)
         return 0.5 * (squares - 1) - self.log_scale
 
-    def mode(self) -> Float[Array, "*batch D"]:
+    def mode(self) -> Float[Array, "*batch Z"]:
         return self.loc
 
-    def mean(self) -> Float[Array, "*batch D"]:
+    def mean(self) -> Float[Array, "*batch Z"]:
         return self.loc
 
     @staticmethod
-    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def prior_log_prob(codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         return -0.5 * jnp.square(codes) - 0.5 * math.log(2 * math.pi)
 
     @staticmethod
@@ -168,19 +168,19 @@ class IndependentBernoulli:
     """Latents 0 or 1 with these logits of 1; the prior is a fair coin."""
 
     logits: Any
-    """Log-odds of 1, `[…, D]`."""
+    """Log-odds of 1, `[…, Z]`."""
 
-    def sample(self, key: Key, num_samples: int) -> Float[Array, "K *batch D"]:
+    def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """Draws as real numbers 0 and 1; no gradient passes."""
         shape = (num_samples, *self.logits.shape)
         uniform = jax.random.uniform(key, shape, self.logits.dtype)
         return (uniform < jax.nn.sigmoid(self.logits)[None]).astype(self.logits.dtype)
 
-    def log_prob(self, codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def log_prob(self, codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         logits = _lead(self.logits, codes)
         return codes * logits - jax.nn.softplus(logits)
 
-    def kl(self) -> Float[Array, "*batch D"]:
+    def kl(self) -> Float[Array, "*batch Z"]:
         """log 2 − entropy."""
         one = jax.nn.sigmoid(self.logits)
         return (
@@ -189,19 +189,21 @@ class IndependentBernoulli:
             + math.log(2)
         )
 
-    def straight_through(self, codes: Float[Array, "K *batch D"]) -> Float[Array, "K *batch D"]:
+    def straight_through(
+        self, codes: Float[Array, "samples *batch Z"]
+    ) -> Float[Array, "samples *batch Z"]:
         """The codes, with the gradient of the mean (Bengio, Léonard & Courville 2013)."""
         mean = self.mean()[None]
         return codes + mean - jax.lax.stop_gradient(mean)
 
-    def mode(self) -> Float[Array, "*batch D"]:
+    def mode(self) -> Float[Array, "*batch Z"]:
         return (self.logits > 0).astype(self.logits.dtype)
 
-    def mean(self) -> Float[Array, "*batch D"]:
+    def mean(self) -> Float[Array, "*batch Z"]:
         return jax.nn.sigmoid(self.logits)
 
     @staticmethod
-    def prior_log_prob(codes: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    def prior_log_prob(codes: Float[Array, "*shape Z"]) -> Float[Array, "*shape Z"]:
         return jnp.full_like(codes, -math.log(2))
 
     @staticmethod
@@ -213,7 +215,7 @@ POSTERIORS = {"gaussian": DiagonalGaussian, "bernoulli": IndependentBernoulli}
 
 
 def check_codes(model: LatentModel, codes: Array | np.ndarray) -> None:
-    """ValueError unless codes are real numbers `[B, D]`."""
+    """ValueError unless codes are real numbers `[B, Z]`."""
     if codes.ndim != 2 or codes.shape[1] != model.num_latents:
         raise ValueError(
             f"codes have shape {codes.shape}; the model takes [B, {model.num_latents}]"

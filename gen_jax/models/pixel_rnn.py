@@ -11,6 +11,7 @@ convolution, to which all layers add; in PixelCNN also into every 3 × 3 convolu
 conditional Gated PixelCNN.
 """
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from gen_jax.layers.class_conv import ClassConv
 from gen_jax.layers.convolution import Head
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
 from gen_jax.models.image_model import at_least
+from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import Array, Carry, Context, Draw, Integer, Labels
 
 
@@ -26,8 +28,7 @@ class PixelRNN(AutoregressiveModel):
     """Base of the three. A subclass gives its `layer` and its whole-image view.
 
     The next-site view of a layer is `init_carry(width, batch, labels)`, `begin_row(carry)` and
-    `pixel(carry, context, column, inputs)`, which gives `group(s)` to append output group s, the
-    list of outputs, and `finish()` for the next carry.
+    `pixel(carry, context, column, inputs)` (`gen_jax.models.pixel_step`).
     """
 
     first_kernel_size: int = 7
@@ -83,17 +84,6 @@ class PixelRNN(AutoregressiveModel):
 
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         column, contexts = context
-        levels: list[Array] = []
-        outputs, advance, finish = levels, [], []
-        for layer, layer_carry, layer_context in zip(
-            (self.first, *self.layers), carry, contexts, strict=True
-        ):
-            group, outputs, done = layer.pixel(layer_carry, layer_context, column, outputs)
-            advance.append(group)
-            finish.append(done)
-        head = self.head.pixel(outputs)
-        for s in range(self.sites):
-            for group in advance:
-                group(s)
-            levels.append(self.scale(draw(s, self.site_vector(head(s)))))
-        return [done() for done in finish]
+        layers = zip((self.first, *self.layers), carry, contexts, strict=True)
+        pixels = [functools.partial(layer.pixel, *state, column) for layer, *state in layers]
+        return step_pixel(self, pixels, self.head, draw)

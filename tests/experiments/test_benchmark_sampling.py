@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from experiments import benchmark_sampling
+from gen_jax import likelihoods, models
 from tests.experiments.conftest import command
 
 
@@ -35,3 +37,48 @@ def test_measures_every_method(tmp_path):
             assert method["images_per_second"] == pytest.approx(row["batch"] / method["seconds"])
             assert method["compile_seconds"] > 0
     assert (tmp_path / "sampling.png").stat().st_size > 1000
+
+
+def test_attention_has_a_floor_of_memory_traffic(tmp_path):
+    """And a model whose parameters belong to its image size is timed at other sizes too."""
+    benchmark_sampling.main(
+        [
+            "image-transformer-digits",
+            "--model.features=8",
+            "--model.num-layers=1",
+            "--model.positions=learned",
+            "--batch-sizes",
+            "2",
+            "--image-sizes",
+            "4",
+            "--methods",
+            "scan",
+            "--repeats=1",
+            f"--output={tmp_path}",
+        ]
+    )
+    rows = json.loads((tmp_path / "sampling.json").read_text())["rows"]
+    assert [row["sites"] for row in rows] == [64, 16]
+    for row in rows:
+        floor = row["floor"]
+        assert floor["seconds"] == max(floor["arithmetic_seconds"], floor["traffic_seconds"])
+        assert min(floor.values()) > 0
+        scan = row["methods"]["scan"]
+        assert scan["over_floor"] == pytest.approx(scan["seconds"] / floor["seconds"])
+
+
+def test_memory_traffic_is_what_a_sampler_must_read():
+    """By hand: keys and values that each site attends to, and all parameters once a site."""
+    model = models.ImageTransformer(
+        (2, 3, 1), likelihoods.Bernoulli(), attention="full", features=4, num_layers=3, num_heads=2
+    )
+    parameters = 1000
+    sites, images, sizes = 6, 5, {"float32": 4, "bfloat16": 2, "float64": 8}
+    for dtype, size in sizes.items():
+        cell = 2 * 3 * 4 * images * size  # key and value, layers, features
+        read, held = benchmark_sampling.traffic(model.clone(dtype=dtype), parameters, images)
+        assert read == sites * (sites + 1) // 2 * cell + sites * parameters * size
+        assert held == sites * cell + parameters * size
+    # Of local attention a step reads its block and the one before, not the whole image.
+    local = model.clone(attention="local_1d", query_block=2)
+    assert benchmark_sampling.traffic(local, 0, 1) == ((3 * 3 + 2 * 4) * 96, 4 * 96)

@@ -1,11 +1,30 @@
-"""experiments.timing: arithmetic is counted as it is done."""
+"""experiments.timing: calls take turns; arithmetic is counted as it is done."""
+
+import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import timing
 from gen_jax import likelihoods, models
+
+
+def test_calls_take_turns():
+    """A row holds one run of each, in the order given; no run besides."""
+    runs = []
+
+    def call(name, pause):
+        runs.append(name)
+        time.sleep(pause)
+        return jnp.zeros(1), name  # what is no array is not waited for
+
+    times = timing.in_turn(lambda: call("a", 0.03), lambda: call("b", 0.0), repeats=3)
+    assert runs == ["a", "b"] * 3
+    assert times.shape == (3, 2)
+    assert (times[:, 0] >= 0.03).all()
+    assert np.median(times[:, 1]) < 0.03
 
 
 def test_matmuls_and_convolutions_count_two_a_multiply_add():
