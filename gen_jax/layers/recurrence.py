@@ -80,9 +80,9 @@ class LSTMGates(nn.Module):
     def from_states(
         self, states: Sequence[Float[Array, "W B F"]], first: int
     ) -> Float[Array, "W B F4"]:
-        """What the states at taps `first …` contribute to a row, and the bias."""
+        """What the states at taps `first …` contribute to a row."""
         kernel = self.state_kernel(slice(first, first + len(states)))
-        return jnp.concatenate(states, axis=-1) @ kernel + self.bias.astype(self.dtype)[None, None]
+        return jnp.concatenate(states, axis=-1) @ kernel
 
     def state_kernel(self, taps: slice) -> Float[Array, "I F4"]:
         """State-to-state at some of the taps, flattened."""
@@ -99,15 +99,19 @@ class LSTMGates(nn.Module):
         """Group `group` of every gate at one pixel.
 
         `window` holds the pixels to the left, flattened; `centre` the pixel's own input groups so
-        far; `states` those of the first taps. `context` brings the rest, and the bias.
+        far; `states` those of the first taps. `context` brings the rest.
         """
         num_rows = self.side * self.in_features
         num_rows += (group + 1) * (self.in_features // self.groups)
         kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_rows].astype(self.dtype)]
         kernels += [self.state_kernel(slice(len(states)))] if states else []
         inputs = ([] if window is None else [window]) + centre[: group + 1] + states
-        kernel = pick(jnp.concatenate(kernels), group, self.groups, parts=4)
-        return jnp.concatenate(inputs, axis=-1) @ kernel + pick(context, group, self.groups, 4)
+        kernel, rest = (
+            pick(x, group, self.groups, parts=4) for x in (jnp.concatenate(kernels), context)
+        )
+        # The bias is added here, not to a whole row of contexts: it rides along with the gates.
+        bias = pick(self.bias.astype(self.dtype)[None], group, self.groups, parts=4)
+        return jnp.concatenate(inputs, axis=-1) @ kernel + rest + bias
 
 
 class RowLSTMLayer(nn.Module):
@@ -141,19 +145,22 @@ class RowLSTMLayer(nn.Module):
         dropped = self.drop(state, deterministic=not self.has_rng("dropout"))
         return (state, cell), x + self.out(dropped[None])[0]
 
-    # Next site. The carry: states and cells of the row above, overwritten from the left with those
-    # of the row being drawn, and the input pixels to the left.
+    # Next site. The carry: states (with zeros to either side) and cells of the row above,
+    # overwritten from the left with those of the row being drawn, and the input pixels to the left.
 
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
         del labels  # in the features already
-        window = jnp.zeros((batch, self.kernel_size // 2 * 2 * self.features), self.dtype)
-        return *self.init_rows(width, batch), window
+        side = self.kernel_size // 2
+        state, cell = self.init_rows(width, batch)
+        window = jnp.zeros((batch, side * 2 * self.features), self.dtype)
+        return jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window
 
     def begin_row(self, carry: Carry) -> tuple[Carry, tuple[Array, Array]]:
         """State-to-state of the whole row; the cells above."""
         state, cell, window = carry
-        side = self.kernel_size // 2
-        above = self.gates.from_states(_columns(state, range(-side, side + 1)), 0)
+        above = self.gates.from_states(
+            [state[tap : tap + len(cell)] for tap in range(self.kernel_size)], 0
+        )
         return (state, cell, jnp.zeros_like(window)), (above, cell)
 
     def pixel(
@@ -175,7 +182,8 @@ class RowLSTMLayer(nn.Module):
 
         def finish() -> Carry:
             state, cell, pixel = (jnp.concatenate(x, axis=-1) for x in (states, cells, inputs))
-            rows = put(state_row, state, column), put(cell_row, cell, column)
+            side = self.kernel_size // 2
+            rows = put(state_row, state, column + side), put(cell_row, cell, column)
             return *rows, push(window, pixel)
 
         return group, outputs, finish
