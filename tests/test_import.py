@@ -80,7 +80,7 @@ RANK = {
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("__init__.py", "_version.py")])
 def test_imports_go_one_way(name):
-    """typing → likelihoods, layers → models → objectives, sampling → inversion → training; data; figures."""
+    """typing → likelihoods, layers → models → objectives, sampling → training, data, figures."""
     unit = pathlib.PurePath(name).parts[0].removesuffix(".py")
     for module in imported(PACKAGE / name):
         parts = module.split(".")
