@@ -79,8 +79,9 @@ class Run:
 
     @property
     def objective(self) -> training.Target:
-        """What it was trained with."""
-        return training.target_from_dict(self.record["objective"])
+        """What it was trained with (runs of old say nothing: it was the log-likelihood)."""
+        default = training.target_to_dict(training.LOG_LIKELIHOOD)
+        return training.target_from_dict(self.record.get("objective", default))
 
     def labels(self, batch: Mapping[str, Any]) -> Any:
         """The labels of a batch if the model takes them."""

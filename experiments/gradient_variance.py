@@ -22,6 +22,8 @@ from gen_jax import data, figures, models, objectives
 from gen_jax.training.workdir import write_atomically
 from gen_jax.typing import Array
 
+_BASELINES = {"constant": "running-mean", "leave_one_out": "leave-one-out"}
+
 
 class Method(NamedTuple):
     """An estimator and its baseline, as `objectives.elbo_terms` takes them."""
@@ -33,7 +35,7 @@ class Method(NamedTuple):
     def name(self) -> str:
         if self.baseline == "none":
             return self.estimator.replace("_", " ")
-        return f"{self.estimator.replace('_', ' ')}, {self.baseline.replace('_', ' ')} baseline"
+        return f"score function, {_BASELINES[self.baseline]} baseline"
 
 
 class Moments(NamedTuple):

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from gen_jax import likelihoods, models
 from gen_jax.data import DataConfig
@@ -132,15 +133,23 @@ _cifar10_image_transformer = models.ImageTransformer(
     dropout=0.3,
 )
 
+# Convolutions and weight decay: 1,297 images are soon learned by heart.
+_CONV_DIGITS: dict[str, Any] = {
+    "network": "conv",
+    "hidden": (32, 64, 64),
+    "activation": "gelu",
+}
 _digits_codes = dataclasses.replace(
     _digits_training,
-    steps=6000,
-    eval_every=500,
-    log_every=100,
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100, ema_decay=0.998),
+    steps=3000,
+    eval_every=250,
+    log_every=50,
+    optimizer=OptimizerConfig(
+        learning_rate=2e-3, warmup_steps=100, weight_decay=0.2, ema_decay=0.99
+    ),
 )
 _vae_digits = Experiment(
-    models.VAE(_DIGITS, likelihoods.Categorical(17), num_latents=16),
+    models.VAE(_DIGITS, likelihoods.Categorical(17), num_latents=16, **_CONV_DIGITS),
     DataConfig("digits"),
     _digits_codes,
     ELBO(),
@@ -175,7 +184,7 @@ _burda = TrainConfig(
         warmup_steps=0,
         eps=1e-4 / (784 * math.log(2)),
         clip_norm=None,
-        ema_decay=0,
+        ema_decay=0.0,
     ),
 )
 
@@ -304,13 +313,15 @@ PRESETS: Mapping[str, Experiment] = {
         _vae_digits, model=_vae_digits.model.clone(num_classes=10)
     ),
     "autoencoder-digits": Experiment(
-        models.AutoEncoder(_DIGITS, likelihoods.Categorical(17), num_latents=8),
+        models.AutoEncoder(_DIGITS, likelihoods.Categorical(17), num_latents=8, **_CONV_DIGITS),
         DataConfig("digits"),
         _digits_codes,
         Reconstruction(),
     ),
     "implicit-autoencoder-digits": Experiment(
-        models.ImplicitAutoEncoder(_DIGITS, likelihoods.Categorical(17), num_latents=8),
+        models.ImplicitAutoEncoder(
+            _DIGITS, likelihoods.Categorical(17), num_latents=8, **_CONV_DIGITS
+        ),
         DataConfig("digits"),
         _digits_codes,
         LearnedCodes(),
@@ -330,7 +341,7 @@ PRESETS: Mapping[str, Experiment] = {
             likelihoods.Bernoulli(),
             num_latents=32,
             network="conv",
-            hidden=(32, 64, 256),
+            hidden=(32, 64, 128),
             activation="relu",
         ),
     ),

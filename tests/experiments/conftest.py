@@ -24,6 +24,9 @@ TINY = (
 )
 
 
+TINY_CODES = ("--model.hidden", "4", "6", "--model.num-latents=2", *TINY[3:])
+
+
 def train_tiny(workdir, *options, preset="gated-pixelcnn-digits"):
     train.main([preset, *TINY, f"--workdir={workdir}", *options])
 
@@ -46,6 +49,13 @@ def command(script, *arguments, timeout=300):
 def tiny_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "tiny"
     train_tiny(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def tiny_vae_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "vae"
+    train.main(["vae-digits", *TINY_CODES, f"--workdir={workdir}"])
     return workdir
 
 

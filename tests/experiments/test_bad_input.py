@@ -17,6 +17,8 @@ from experiments import (
     demo,
     draw_attention,
     evaluate,
+    gradient_variance,
+    reconstruct,
     sample,
     train,
 )
@@ -34,7 +36,10 @@ SCRIPTS = {
     "benchmark_memory": benchmark_memory,
     "benchmark_imagegpt": benchmark_imagegpt,
     "draw_attention": draw_attention,
+    "reconstruct": reconstruct,
+    "gradient_variance": gradient_variance,
 }
+VAE = ("train", "vae-digits", "--workdir={tmp}/new")
 DIGITS = ("train", "gated-pixelcnn-digits", "--workdir={tmp}/new")
 
 # (command, what the line must say). {run} and {classes} are trained runs, {tmp} an empty folder.
@@ -113,11 +118,35 @@ MISTAKES = [
     (("benchmark_training", "--batch-sizes"), "batch_sizes is ()"),
     (("benchmark_sampling", "--batch-sizes"), "batch_sizes is ()"),
     (("benchmark_pixel_rnn", "--batch-size=0"), "batch_size is 0"),
+    ((*VAE, "--model.num-latents=0"), "num_latents is 0"),
+    ((*VAE, "--model.hidden", "0", "3"), "hidden is (0, 3)"),
+    ((*VAE, "--model.network=recurrent"), "recurrent"),
+    ((*VAE, "--objective.beta=-1"), "beta is -1.0"),
+    ((*VAE, "--objective.num-samples=0"), "num_samples is 0"),
+    ((*VAE, "--objective.estimator=straight_through"), "gaussian latents take reparametrized"),
+    ((*VAE, "--objective.baseline=constant"), "takes none"),
+    ((*VAE, "--model.latents=bernoulli"), "bernoulli latents take score_function"),
+    (("train", "vae-frey", "--workdir={tmp}/new"), "frey_faces.npz"),
+    (("evaluate", "{run}", "--num-samples=5"), "num_samples is 5, for GatedPixelCNN"),
+    (("evaluate", "{vae}", "--num-samples=-5"), "num_samples is -5"),
+    (("evaluate", "{vae}", "--chunk-size=0"), "chunk_size is 0"),
+    (("sample", "{vae}", "--method=naive"), "draws all sites at once"),
+    (("complete", "{vae}"), "VAE is not an autoregressive model"),
+    (("benchmark_sampling", "vae-mnist"), "VAE is not an autoregressive model"),
+    (("benchmark_sampling", "--workdir={vae}"), "VAE is not an autoregressive model"),
+    (("benchmark_pixel_rnn", "vae-mnist"), "accepted: those of RowLSTM and Diag"),
+    (("reconstruct", "{run}"), "GatedPixelCNN has no code"),
+    (("reconstruct", "{vae}", "--num-images=0"), "num_images is 0"),
+    (("reconstruct", "{vae}", "--num-steps=0"), "num_steps is 0"),
+    (("reconstruct", "{tmp}/nowhere"), "nowhere"),
+    (("gradient_variance", "{run}"), "GatedPixelCNN is not a VAE"),
+    (("gradient_variance", "{vae}", "--repeats=1"), "repeats is 1"),
+    (("gradient_variance", "{vae}", "--num-samples", "0"), "num_samples is (0,)"),
 ]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, tiny_run, tiny_class_run):
+def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
     tmp = tmp_path_factory.mktemp("mistakes")
     np.savez(tmp / "whole.npz", images=np.zeros((9, 4, 4), np.uint8))
     (tmp / "truncated.npz").write_bytes((tmp / "whole.npz").read_bytes()[:200])
@@ -138,6 +167,7 @@ def places(tmp_path_factory, tiny_run, tiny_class_run):
         "tmp": tmp,
         "run": tiny_run,
         "classes": tiny_class_run,
+        "vae": tiny_vae_run,
         "damaged": damaged,
         "nonsense": nonsense,
     }

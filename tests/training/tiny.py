@@ -42,10 +42,14 @@ def make_images(count=43, seed=0):
     return stripes.astype(np.uint8)
 
 
-def batches(batch_size=8, seed=0):
-    dataset = grain.MapDataset.source(make_images()).shuffle(seed=seed).repeat()
-    dataset = dataset.map(lambda image: {"images": image}).batch(batch_size)
-    return iter(dataset.to_iter_dataset())
+def batches(batch_size=8, seed=0, numbered=False):
+    images = make_images()
+    dataset = grain.MapDataset.range(len(images)).shuffle(seed=seed).repeat()
+
+    def item(i):
+        return {"images": images[i]} | ({"indices": np.int32(i)} if numbered else {})
+
+    return iter(dataset.map(item).batch(batch_size).to_iter_dataset())
 
 
 def evaluation(batch_size=8, count=21):
@@ -93,8 +97,10 @@ def read_leaves(workdir, config=CONFIG, model=MODEL, devices=1):
     return jax.device_get(jax.tree.leaves(state)), position.get_state()
 
 
-def assert_equal_runs(first, second, config=CONFIG):
-    (leaves, position), (others, other) = read_leaves(first, config), read_leaves(second, config)
+def assert_equal_runs(first, second, config=CONFIG, model=MODEL):
+    (leaves, position), (others, other) = (
+        read_leaves(workdir, config, model) for workdir in (first, second)
+    )
     assert position == other
     for leaf, same in zip(leaves, others, strict=True):
         np.testing.assert_array_equal(leaf, same)
