@@ -361,7 +361,7 @@ PRESETS: Mapping[str, Experiment] = {
         # --data.name is the path of the .npz.
         DataConfig("frey_faces.npz", validation=200, test=200),
         TrainConfig(
-            steps=10_000,
+            steps=6000,
             batch_size=100,
             eval_every=1000,
             eval_batch_size=200,

@@ -76,7 +76,7 @@ def test_more_codes_vary_less():
 
 def test_writes_a_table_and_a_plot(tiny_vae_run, capsys):
     gradient_variance.main(
-        [str(tiny_vae_run), "--num-samples", "1", "2", "--repeats=5", "--batch-size=3"]
+        [str(tiny_vae_run), "--num-samples", "1", "2", "--repeats=3", "--batch-size=2"]
     )
     assert "leave-one-out" in capsys.readouterr().out
     result = json.loads((tiny_vae_run / "gradient-variance.json").read_text())
