@@ -54,14 +54,17 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
     model, objective = experiment.model, experiment.objective
     config = experiment.training.optimizer
     optimizer = training.make_optimizer(config, num_steps=1000)
-    state = training.init_state(model, optimizer, jax.random.key(0))
     images = np.random.RandomState(0).randint(
         model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
     )
-    inputs = {"images": images}
+    if isinstance(model, models.ImplicitAutoEncoder):
+        model = model.clone(num_codes=batch)
+    inputs = {"images": images, "indices": np.arange(batch, dtype=np.int32)}
     labels = cli.labels_for(model, batch, None)
     if labels is not None:
         inputs["labels"] = np.asarray(labels, np.int32)
+
+    state = training.init_state(model, optimizer, jax.random.key(0))
 
     def one_pass(variables: Any, inputs: Any) -> Any:
         return model.apply(variables, inputs["images"], inputs.get("labels"))

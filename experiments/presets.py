@@ -323,7 +323,10 @@ PRESETS: Mapping[str, Experiment] = {
             _DIGITS, likelihoods.Categorical(17), num_latents=8, **_CONV_DIGITS
         ),
         DataConfig("digits"),
-        _digits_codes,
+        # The codes have their prior: weight decay would be another.
+        dataclasses.replace(
+            _digits_codes, optimizer=dataclasses.replace(_digits_codes.optimizer, weight_decay=0.0)
+        ),
         LearnedCodes(),
     ),
     "vae-mnist": _vae_mnist,
@@ -341,7 +344,7 @@ PRESETS: Mapping[str, Experiment] = {
             likelihoods.Bernoulli(),
             num_latents=32,
             network="conv",
-            hidden=(32, 64, 128),
+            hidden=(32, 64, 144),
             activation="relu",
         ),
     ),

@@ -20,6 +20,8 @@ from experiments import cli
 from gen_jax import data, figures, inversion, models, objectives
 from gen_jax.training.workdir import write_atomically
 
+_CHUNK = 100  # images whose codes are sought at once
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -63,7 +65,17 @@ def reconstruct(options: Options) -> dict[str, Any]:
     images = split.images[: options.num_images]
     labels = run.labels({"labels": None if split.labels is None else split.labels[: len(images)]})
 
-    codes = find_codes(run, images, labels, options)
+    found = []
+    chunks = range(0, len(images), _CHUNK)
+    for start in cli.track(chunks, len(chunks), "finding codes"):
+        rows = slice(start, start + _CHUNK)
+        found.append(find_codes(run, images[rows], _rows(labels, rows), options))
+    codes: dict[str, Any] = {
+        name: jnp.concatenate([part[name] for part in found]) for name in found[0]
+    }
+    if isinstance(model, models.ImplicitAutoEncoder) and options.split == "train":
+        indices = np.arange(len(images))
+        codes["learned"] = model.apply(run.variables, indices, method="codes")
     fits = {
         name: np.asarray(
             objectives.reconstruction(model, run.variables, found, images, labels), np.float64
@@ -72,25 +84,30 @@ def reconstruct(options: Options) -> dict[str, Any]:
     }
     result: dict[str, Any] = {"split": options.split, "images": len(images), "step": run.step}
     for name, fit in fits.items():
-        error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else math.nan
+        error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
         result[name] = {"nats": float(fit.mean()), "nats_standard_error": error}
-        print(f"{options.split}, {name}: -log p(x | z) is {-fit.mean():.2f} ± {error:.2f} nats")
+        within = "" if error is None else f" ± {error:.2f}"
+        print(f"{options.split}, {name}: -log p(x | z) is {-fit.mean():.2f}{within} nats")
     path = folder / f"reconstructions-{options.split}.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
 
     levels, shown = model.likelihood.levels, slice(0, 16)
-    some = None if labels is None else labels[shown]
+    some = _rows(labels, shown)
     rows = {"original": images[shown].astype(np.float64)}
     for name, found in codes.items():
         rows[name] = cli.expected_images(run, found[shown], some)
     pictures = [figures.save_rows(rows, levels, folder / f"reconstructions-{options.split}.png")]
     if len(images) > 1:
         pictures.append(_interpolate(run, next(iter(codes.values())), images, labels))
-    if model.num_latents == 2:
+    if model.num_latents == 2 and model.has_real_codes:
         pictures.append(_plane(run, next(iter(codes.values())), options.plane))
     for picture in (path, *pictures):
         print(f"wrote {picture}")
     return result
+
+
+def _rows(labels: Any, rows: slice) -> Any:
+    return None if labels is None else labels[rows]
 
 
 def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) -> dict[str, Any]:
@@ -99,7 +116,7 @@ def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) 
     if not isinstance(run.model, models.ImplicitAutoEncoder):
         encoded = run.model.apply(run.variables, images, labels, method="encode")
         codes["encoder"] = encoded.mode() if isinstance(run.model, models.VAE) else encoded
-    if getattr(run.model, "latents", "gaussian") == "gaussian":
+    if run.model.has_real_codes:
         codes["inversion"] = inversion.encode_by_inversion(
             run.model,
             run.variables,
@@ -109,7 +126,7 @@ def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) 
             num_starts=options.num_starts,
             num_steps=options.num_steps,
             # The codes of a deterministic auto-encoder have no prior.
-            prior_weight=options.prior_weight if hasattr(run.model, "prior") else 0.0,
+            prior_weight=0.0 if run.model.prior is None else options.prior_weight,
         ).codes
     return codes
 
@@ -132,14 +149,17 @@ def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any) -> P
 
 
 def _plane(run: cli.Run, codes: Any, side: int) -> Path:
-    """Images of a code's two latents: at the quantiles of N(0, 1), or over the range of `codes`."""
-    if hasattr(run.model, "prior"):
+    """Images of a code's two latents, the first to the right and the second up.
+
+    They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
+    """
+    if run.model.prior is not None:
         quantiles = (jnp.arange(side, dtype=codes.dtype) + 0.5) / side
         axes = [jax.scipy.special.ndtri(quantiles)] * 2
     else:
         low, high = jnp.quantile(codes, jnp.asarray([0.02, 0.98], codes.dtype), axis=0)
         axes = [jnp.linspace(low[i], high[i], side, dtype=codes.dtype) for i in range(2)]
-    down, right = jnp.meshgrid(axes[0][::-1], axes[1], indexing="ij")
+    down, right = jnp.meshgrid(axes[1][::-1], axes[0], indexing="ij")
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
     labels = None if run.model.num_classes is None else np.zeros(len(grid), np.int32)
     images = cli.expected_images(run, grid, labels)

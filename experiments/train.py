@@ -93,8 +93,8 @@ def train(options: Options) -> training.TrainResult:
             "levels": dataset.levels,
         },
         objective=options.objective,
-        examples=dataset.train.images if latent else None,
-        on_sample=on_sample if not latent or hasattr(model, "prior") else None,
+        examples=dataset.train.images[:: -(-len(dataset.train) // 10_000)] if latent else None,
+        on_sample=on_sample if not latent or model.prior is not None else None,
         resume=options.resume,
         overwrite=options.overwrite,
     )

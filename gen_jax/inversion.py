@@ -47,7 +47,9 @@ def encode_by_inversion(
 
     ValueError for a model of bits, images or labels that it does not take, or counts below 1.
     """
-    if getattr(decoder, "latents", "gaussian") != "gaussian":
+    if not isinstance(decoder, LatentModel):
+        raise ValueError(f"{type(decoder).__name__} has no code to find")
+    if not decoder.has_real_codes:
         raise ValueError("latents are bits, which have no gradient: nothing to invert by")
     decoder.check(images, labels)
     at_least("num_starts", num_starts, 1)
@@ -60,10 +62,15 @@ def encode_by_inversion(
         key = jax.random.key(0) if key is None else key
         shape = (num_starts, images.shape[0], decoder.num_latents)
         starts = jax.random.normal(key, shape, decoder.real_dtype).at[0].set(0)
-    elif starts.ndim != 3 or starts.shape[1:] != (images.shape[0], decoder.num_latents):
+    elif (
+        starts.ndim != 3
+        or starts.shape[1:] != (images.shape[0], decoder.num_latents)
+        or len(starts) == 0
+        or not jnp.issubdtype(starts.dtype, jnp.floating)
+    ):
         raise ValueError(
-            f"starts have shape {starts.shape}; "
-            f"[starts, {images.shape[0]}, {decoder.num_latents}] is needed"
+            f"starts have shape {starts.shape} and dtype {starts.dtype}; real numbers of shape "
+            f"[starts, {images.shape[0]}, {decoder.num_latents}] are needed"
         )
     return _invert(
         decoder, num_steps, learning_rate, prior_weight, variables, images, labels, starts

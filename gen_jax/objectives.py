@@ -43,6 +43,8 @@ def log_likelihood_map(
     rngs: dict[str, Key] | None = None,
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(f"{type(model).__name__} has no exact likelihood: see elbo, iwae_bound")
     params: Any = model.apply(variables, images, labels, rngs=rngs)
     return model.likelihood.log_prob(params, jnp.asarray(images))
 
@@ -69,15 +71,27 @@ def reconstruction(
     labels: Labels | None = None,
 ) -> Float[Array, "*samples B"]:
     """log p(x | z, y) in nats, for each code of each image."""
-    images = jnp.asarray(images)
-    samples = codes.shape[:-2]
-    flat = codes.reshape(-1, codes.shape[-1])
+    if not isinstance(model, LatentModel):
+        raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
+    model.check(images, labels)
+    samples, batch = codes.shape[:-2], len(images)
+    if codes.ndim < 2 or codes.shape[-2] != batch:
+        raise ValueError(f"codes have shape {codes.shape}: one for each of {batch} images needed")
+    # The batch leads, so that rows stay on their device.
+    codes = jnp.moveaxis(codes, -2, 0)
+    each = codes.shape[:-1]
     if labels is not None:
-        labels = jnp.broadcast_to(jnp.asarray(labels), codes.shape[:-1]).reshape(-1)
-    params: Any = model.apply(variables, flat, labels, method="decode")
-    params = params.reshape(*samples, *images.shape[:3], *params.shape[3:])
-    sites = model.likelihood.log_prob(params, jnp.broadcast_to(images, (*samples, *images.shape)))
-    return jnp.sum(sites, axis=(-3, -2, -1))
+        labels = jnp.asarray(labels).reshape(batch, *(1,) * len(samples))
+        labels = jnp.broadcast_to(labels, each).reshape(-1)
+    params: Any = model.apply(
+        variables, codes.reshape(-1, codes.shape[-1]), labels, method="decode"
+    )
+    images = jnp.asarray(images)
+    pixels = jnp.broadcast_to(
+        images.reshape(batch, *(1,) * len(samples), *images.shape[1:]), (*each, *images.shape[1:])
+    )
+    sites = model.likelihood.log_prob(params.reshape(*each, *params.shape[1:]), pixels)
+    return jnp.moveaxis(jnp.sum(sites, axis=(-3, -2, -1)), 0, -1)
 
 
 class ELBOTerms(NamedTuple):
@@ -109,6 +123,7 @@ def elbo(
     through Gaussian codes (Kingma & Welling 2014, eq. 6 and 7), and is the score function's for
     bits; `elbo_terms` has the others.
     """
+    _check_vae(model)
     estimator = model.estimator
     return elbo_terms(
         model, variables, key, images, labels, num_samples, kl, estimator=estimator
@@ -133,10 +148,11 @@ def elbo_terms(
     The value does not depend on the estimator. For the encoder the gradient is
 
     * reparametrized: ∇ through z = μ + σ ⊙ ε; Gaussian latents only;
-    * score_function: (f(z) − b) ∇ log q(z | x), REINFORCE (Williams 1992), with f = log p(x | z)
-      − KL, or log p(x, z) − log q(z | x) with kl="monte_carlo". The baseline b is 0 ("none"), a
-      `constant` such as a running mean of f ("constant"), or the mean of f over the other codes
-      of the same image ("leave_one_out"; Mnih & Rezende 2016, VIMCO; Kool et al. 2019);
+    * score_function: (f(z) − b) ∇ log q(z | x), REINFORCE (Williams 1992), for f = log p(x | z),
+      and with kl="monte_carlo" for each latent's log q(z_j | x) − log p(z_j) likewise. The baseline
+      b is 0 ("none"), what log p(x | z) is where the bound is `constant`, such as its running mean
+      ("constant"), or the mean of f over the other codes of the same image ("leave_one_out"; Mnih
+      & Rezende 2016, VIMCO; Kool et al. 2019);
     * straight_through: as if the draw were its mean (Bengio et al. 2013); Bernoulli latents only,
       and biased.
 
@@ -150,25 +166,33 @@ def elbo_terms(
     elif estimator == "score_function":
         codes = jax.lax.stop_gradient(codes)
     fit = reconstruction(model, variables, codes, images, labels)
-    if kl == "analytic":
-        divergence = posterior.kl()
-        signal = fit - jnp.sum(divergence, axis=-1)[None]
-    else:
-        sampled = posterior.log_prob(codes) - posterior.prior_log_prob(codes)
-        if estimator == "score_function":  # E_q ∇ log q = 0: it would only add noise
-            sampled = jax.lax.stop_gradient(sampled)
-        divergence = jnp.mean(sampled, axis=0)
-        signal = fit - jnp.sum(sampled, axis=-1)
+    divergence = posterior.kl()
+    each = divergence[None]
+    if kl == "monte_carlo":
+        each = posterior.log_prob(codes) - posterior.prior_log_prob(codes)
     if estimator == "score_function":
-        signal = jax.lax.stop_gradient(signal)
+        score = posterior.log_prob(codes)
+        offset = jnp.zeros((), fit.dtype)
         if baseline == "constant":
-            signal = signal - constant
-        elif baseline == "leave_one_out":
-            others = jnp.sum(signal, axis=0, keepdims=True) - signal
-            signal = signal - others / (num_samples - 1)
-        score = signal * jnp.sum(posterior.log_prob(codes), axis=-1)
-        fit = fit + score - jax.lax.stop_gradient(score)  # its gradient, and no value
-    return ELBOTerms(jnp.mean(fit, axis=0), divergence)
+            offset = jnp.asarray(constant, fit.dtype) + jnp.sum(divergence, axis=-1)
+        fit = fit + _score(fit, jnp.sum(score, axis=-1), baseline, offset)
+        if kl == "monte_carlo":  # a latent's term depends on no other latent's draw
+            each = jax.lax.stop_gradient(each)
+            each = each + _score(each, score, baseline, jnp.zeros((), fit.dtype))
+    return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
+
+
+def _score(signal: Array, log_q: Array, baseline: Baseline, offset: Array) -> Array:
+    """0, with the gradient of (signal − baseline) · log q; codes of an image along axis 0."""
+    signal = jax.lax.stop_gradient(signal)
+    if baseline == "leave_one_out":
+        others = jnp.sum(signal, axis=0, keepdims=True) - signal
+        signal = signal - others / (signal.shape[0] - 1)
+    elif baseline == "constant":
+        offset = jax.lax.stop_gradient(offset)
+        signal = signal - offset.reshape((1,) * (signal.ndim - offset.ndim) + offset.shape)
+    product = signal * log_q
+    return product - jax.lax.stop_gradient(product)
 
 
 def iwae_bound(
@@ -185,13 +209,17 @@ def iwae_bound(
 
     In expectation a lower bound of log p(x), the tighter the larger k = `num_samples`. With
     `chunk_size`, that many codes an image are in memory at once, and the rest follow in a scan.
-    The gradient passes through Gaussian codes (eq. 14) and stops at bits.
+    The gradient passes through Gaussian codes (eq. 14); through bits the encoder gets none.
     """
+    _check_vae(model)
     at_least("num_samples", num_samples, 1)
     chunk = num_samples if chunk_size is None else min(chunk_size, num_samples)
     at_least("chunk_size", chunk, 1)
     posterior: Any = model.apply(variables, images, labels, method="encode")
+    if model.latents == "bernoulli":
+        posterior = jax.lax.stop_gradient(posterior)
 
+    @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def log_weights(key: Key) -> Float[Array, "samples B"]:
         codes = posterior.sample(key, chunk)
         prior = posterior.prior_log_prob(codes) - posterior.log_prob(codes)
@@ -234,6 +262,7 @@ def check_estimator(
     model: VAE, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
 ) -> None:
     """ValueError for a combination of `elbo_terms` that does not exist."""
+    _check_vae(model)
     at_least("num_samples", num_samples, 1)
     check_choice("kl", kl, KL)
     check_choice("estimator", estimator, Estimator)
@@ -249,3 +278,8 @@ def check_estimator(
         raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
     if baseline == "leave_one_out" and num_samples < 2:
         raise ValueError("baseline leave_one_out needs num_samples of 2 or more")
+
+
+def _check_vae(model: Any) -> None:
+    if not isinstance(model, VAE):
+        raise ValueError(f"{type(model).__name__} is not a VAE: it has no posterior over codes")

@@ -411,7 +411,7 @@ def _whole_image_params(
 
 
 def _check_latent(model: LatentModel, method: Method) -> None:
-    if not hasattr(model, "prior"):
+    if model.prior is None:
         raise ValueError(
             f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
         )

@@ -29,6 +29,9 @@ LIKELIHOODS = {
 }
 
 
+PIXELS = models.PixelCNN((2, 2, 1), BERNOULLI)
+
+
 def vae(shape=(2, 2, 1), num_latents=1, hidden=(4,), **fields):
     fields = {"likelihood": BERNOULLI, **fields}
     return models.VAE(shape, num_latents=num_latents, hidden=hidden, **fields)
@@ -178,22 +181,54 @@ def test_iwae_in_chunks_is_one_logsumexp(latents, x64):
 
 
 def test_chunks_bound_the_memory_of_many_samples():
+    """Of the bound, and of its gradient."""
     model = vae((28, 28, 1), 50, (200, 200))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1), jnp.int32))
     images = jax.ShapeDtypeStruct((100, 28, 28, 1), jnp.int32)
 
-    def memory(num_samples):
-        lowered = jax.jit(
-            lambda v, x: objectives.iwae_bound(
+    def memory(num_samples, transformation):
+        def bound(v, x):
+            bounds = objectives.iwae_bound(
                 model, v, jax.random.key(0), x, num_samples=num_samples, chunk_size=10
             )
-        ).lower(shapes, images)
-        return lowered.compile().memory_analysis().temp_size_in_bytes
+            return jnp.sum(bounds)
+
+        compiled = jax.jit(transformation(bound)).lower(shapes, images).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
 
     with optimized():
-        few, many = memory(50), memory(5000)
-    assert many <= few + 4096
-    assert many < 100e6
+        for transformation in (lambda f: f, jax.grad):
+            few, many = memory(50, transformation), memory(5000, transformation)
+            assert many <= few + 495 * 1e4  # a running sum for each further chunk; activations: 4e6
+            assert many < 100e6
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="fewer than four devices")
+def test_codes_stay_on_the_device_of_their_image():
+    model = vae((4, 4, 1), 2, (8,))
+    variables, images = perturbed(model), some_images(model, 8)
+    rows = jax.sharding.NamedSharding(training.make_mesh(), jax.sharding.PartitionSpec("data"))
+
+    def loss(v, x):
+        bound = objectives.iwae_bound(model, v, jax.random.key(0), x, num_samples=5)
+        return jnp.mean(bound)
+
+    with optimized():
+        compiled = jax.jit(jax.grad(loss)).lower(variables, jax.device_put(images, rows)).compile()
+    assert "all-reduce" in compiled.as_text()
+    assert "all-gather" not in compiled.as_text()
+
+
+def test_labels_belong_to_their_image():
+    model = vae((2, 2, 1), 2, num_classes=3)
+    variables, images, labels = perturbed(model), some_images(model, 3), jnp.asarray([2, 0, 1])
+    codes = jax.random.normal(jax.random.key(0), (4, 3, 2))
+    together = objectives.reconstruction(model, variables, codes, images, labels)
+    for i in range(3):
+        alone = objectives.reconstruction(
+            model, variables, codes[:, i : i + 1], images[i : i + 1], labels[i : i + 1]
+        )
+        np.testing.assert_allclose(together[:, i], alone[:, 0], rtol=1e-5)
 
 
 # Posteriors.
@@ -282,11 +317,40 @@ def test_the_score_function_is_unbiased(baseline, kl, x64):
             kl=kl,
             estimator="score_function",
             baseline=baseline,
-            constant=-1.3,
+            constant=jnp.asarray(-1.3, jnp.float32),
         )
     )
     assert np.abs(exact).max() > 0.05
     np.testing.assert_array_less(abs(mean - exact), 5 * error + 1e-12)
+
+
+@pytest.mark.parametrize("kl", ["analytic", "monte_carlo"])
+def test_beta_and_free_bits_weigh_the_gradient_of_every_estimator(kl, x64):
+    model = vae((1, 2, 1), 2, (3,), latents="bernoulli", dtype="float64")
+    variables, images = perturbed(model), some_images(model, 2)
+    found = {}
+    for beta, free in ((4.0, 0.0), (1.0, 100.0)):
+        target = training.ELBO(
+            3, kl, beta, free, estimator="score_function", baseline="leave_one_out"
+        )
+
+        def exact(v, beta=beta, free=free):
+            posterior = model.apply(v, images, method="encode")
+            divergence = jnp.sum(posterior.kl(), axis=-1)
+            weight = 0.0 if free else beta
+            return jnp.mean(enumerated_elbo(model, v, images) + (1 - weight) * divergence)
+
+        def one(key, target=target):
+            def value(v):
+                return jnp.mean(target(model, v, {"images": images}, key)[0])
+
+            return jax.flatten_util.ravel_pytree(jax.grad(value)(variables))[0]
+
+        expected = np.asarray(jax.flatten_util.ravel_pytree(jax.grad(exact)(variables))[0])
+        mean, error = mean_and_error(over_keys(one, 20_000))
+        np.testing.assert_array_less(abs(mean - expected), 5 * error + 1e-12)
+        found[beta] = expected
+    assert np.linalg.norm(found[4.0] - found[1.0]) > 0.1
 
 
 def test_straight_through_is_another_gradient_and_baselines_calm(x64):
@@ -425,8 +489,9 @@ def test_every_objective_says_which_model_it_is_for():
         training.IWAE().check(bits)
     with one_line_error("for AutoregressiveModel, not VAE"):
         training.LogLikelihood().check(gaussian)
-    with one_line_error("beta is -1"):
-        training.ELBO(beta=-1.0)
+    for beta in (-1.0, math.inf):
+        with one_line_error(f"beta is {beta}"):
+            training.ELBO(beta=beta)
     training.ELBO(estimator="score_function").check(gaussian)
     training.Reconstruction().check(plain)
 
@@ -504,6 +569,8 @@ def test_the_output_begins_at_the_images_it_is_shown(network, case):
     images = some_images(model, 300) * jnp.asarray([1, 0])[:, None].repeat(2, 0).reshape(1, 1, 4, 1)
     variables = model.init(jax.random.key(0), images)
     bias = variables["params"]["decoder"]["bias"]
+    assert bias.ndim == 1, "weight decay spares it"
+    bias = bias.reshape(1, 1, -1) if network == "conv" else bias.reshape(3, 4, -1)
     sites, params = likelihood.sites(channels), likelihood.num_params(channels)
     mean = np.asarray(likelihood.mean(bias.reshape(*bias.shape[:2], sites, params), channels))
     expected = np.asarray(images).mean(axis=0)
@@ -522,6 +589,7 @@ def test_the_output_begins_at_the_images_it_is_shown(network, case):
         ({"num_latents": 0}, "num_latents is 0"),
         ({"hidden": ()}, r"hidden is \(\)"),
         ({"hidden": (3, 0)}, r"hidden is \(3, 0\)"),
+        ({"hidden": (3, 2.5)}, "whole numbers"),
         ({"network": "conv", "hidden": (3,)}, "2 or more"),
         ({"network": "transformer"}, "network is 'transformer'"),
         ({"activation": "sine"}, "activation is 'sine'"),
@@ -539,6 +607,16 @@ def test_bad_calls():
     for codes, match in ((jnp.zeros((2, 3)), "shape"), (jnp.zeros((2, 2), jnp.int32), "int32")):
         with one_line_error(match):
             model.apply(variables, codes, method="decode")
+    for call, match in (
+        (lambda: objectives.reconstruction(model, variables, jnp.zeros((3, 2)), images), "codes"),
+        (lambda: objectives.reconstruction(model, variables, jnp.zeros((2, 2)), images + 7), "7"),
+        (lambda: objectives.log_likelihood(model, variables, images), "no exact likelihood"),
+        (lambda: inversion.encode_by_inversion(PIXELS, {}, images), "no code to find"),
+        (lambda: objectives.elbo(PIXELS, {}, key, images), "PixelCNN is not a VAE"),
+        (lambda: objectives.iwae_bound(PIXELS, {}, key, images), "PixelCNN is not a VAE"),
+    ):
+        with one_line_error(match):
+            call()
     with one_line_error("num_samples is 0"):
         objectives.elbo(model, variables, key, images, num_samples=0)
     with one_line_error("kl is 'exact'"):
@@ -667,6 +745,8 @@ def test_inversion_of_what_cannot_be_inverted():
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"prior_weight": -1.0}, "prior_weight is -1.0"),
         ({"starts": jnp.zeros((1, 3, 2))}, "starts have shape"),
+        ({"starts": jnp.zeros((0, 2, 2))}, "starts have shape"),
+        ({"starts": jnp.zeros((1, 2, 2), jnp.int32)}, "starts have shape .* int32"),
     ):
         with one_line_error(match):
             inversion.encode_by_inversion(model, variables, images, **fields)
@@ -691,3 +771,8 @@ def test_learned_codes_are_those_of_the_batch():
     gradient = jax.grad(lambda v: jnp.sum(value(v)[0]))(variables)["params"]["codes"]
     touched = np.flatnonzero(np.abs(gradient).sum(axis=-1))
     assert touched.tolist() == [0, 3, 7]
+    batch["indices"] = jnp.asarray([0, 1, 2, 9], jnp.int32)
+    assert np.isnan(value(variables)[0]).tolist() == [False, False, False, True]
+    del batch["indices"]
+    with one_line_error("no indices"):
+        value(variables)

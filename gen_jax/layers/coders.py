@@ -5,6 +5,7 @@ beside the input. A decoder's output bias is data-dependent: given images at ini
 `init`), it starts at what fits them pixel by pixel (`Likelihood.marginal`; Burda et al. 2016).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -70,8 +71,7 @@ class DenseDecoder(nn.Module):
             x = ACTIVATIONS[self.activation](x)
         x = _dense(height * width * sites * params, self.dtype, "output", use_bias=False)(x)
         x = x.reshape(-1, height, width, sites * params)
-        bias = self.param("bias", _marginal(self.likelihood, images, x.shape[1:], self.dtype))
-        return x + bias.astype(x.dtype)[None]
+        return x + _output_bias(self, images, x.shape[1:], x.dtype)
 
 
 class ConvEncoder(nn.Module):
@@ -104,8 +104,8 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """Codes -> the parameters of every site: the mirror of `ConvEncoder`.
 
-    Each stage doubles the sides (nearest neighbour) and crops them to those that the encoder had,
-    so any image size works.
+    Each stage is a transposed convolution of stride 2, cropped to the size that the encoder had
+    there, so any image size works.
     """
 
     image_shape: tuple[int, int, int]
@@ -139,8 +139,7 @@ class ConvDecoder(nn.Module):
             x = x if last else activation(x)
         if images is not None:  # one bias for all pixels
             images = images.reshape(-1, 1, 1, channels)
-        bias = self.param("bias", _marginal(self.likelihood, images, (1, 1, outputs), self.dtype))
-        return x + bias.astype(x.dtype)[None]
+        return x + _output_bias(self, images, (1, 1, outputs), x.dtype)
 
 
 ENCODERS = {"dense": DenseEncoder, "conv": ConvEncoder}
@@ -199,14 +198,17 @@ def _class_bias(module: Any, features: int, labels: Labels | None, x: Array) -> 
     return bias.reshape(bias.shape[0], *(1,) * (x.ndim - 2), features)
 
 
-def _marginal(
-    likelihood: Any, images: Levels | None, shape: tuple[int, ...], dtype: Dtype
-) -> Callable[[Any], Array]:
+def _output_bias(
+    module: Any, images: Levels | None, shape: tuple[int, ...], dtype: Any
+) -> Float[Array, "1 H W SP"]:
+    """One vector, as biases are (weight decay spares those), that begins at `images`."""
+    kind = param_dtype(module.dtype)
+
     def init(key: Any) -> Array:
         del key
-        kind = param_dtype(dtype)
         if images is None:
-            return jnp.zeros(shape, kind)
-        return likelihood.marginal(jnp.asarray(images), kind).reshape(shape)
+            return jnp.zeros(math.prod(shape), kind)
+        return module.likelihood.marginal(jnp.asarray(images), kind).reshape(-1)
 
-    return init
+    bias = module.param("bias", init)
+    return bias.astype(dtype).reshape(1, *shape)

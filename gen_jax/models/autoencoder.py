@@ -42,7 +42,9 @@ class ImplicitAutoEncoder(LatentModel):
     num_codes: int = 1
     """Images of the training set, a code each."""
 
-    prior = DiagonalGaussian
+    @property
+    def prior(self) -> type[DiagonalGaussian]:
+        return DiagonalGaussian
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,5 +66,5 @@ class ImplicitAutoEncoder(LatentModel):
         return self.decode_images(codes, labels, images)
 
     def codes(self, indices: Integer[Array, " B"]) -> Float[Array, "B Z"]:
-        """The codes of training images, by their number in the training set."""
-        return self.table[indices]
+        """The codes of training images, by their number in the training set; NaN past its end."""
+        return self.table.at[indices].get(mode="fill", fill_value=jnp.nan)

@@ -45,11 +45,22 @@ class LatentModel(ImageModel):
             known = ", ".join(ACTIVATIONS)
             raise ValueError(f"activation is {self.activation!r}; known: {known}")
         fewest = 2 if self.network == "conv" else 1
-        if len(self.hidden) < fewest or min(self.hidden) < 1:
+        whole = all(isinstance(width, int) and width > 0 for width in self.hidden)
+        if len(self.hidden) < fewest or not whole:
             raise ValueError(
                 f"hidden is {self.hidden}; a {self.network} network takes {fewest} or more "
-                "numbers of at least 1"
+                "whole numbers of at least 1"
             )
+
+    @property
+    def prior(self) -> Any:
+        """p(z), as the class of q(z | x): see `Posterior`. None: codes have no distribution."""
+        return None
+
+    @property
+    def has_real_codes(self) -> bool:
+        """Whether codes are real numbers, which a decoder can be inverted by."""
+        return True
 
     def decode(self, codes: Float[Array, "B Z"], labels: Labels | None = None) -> SiteParams:
         """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
@@ -194,7 +205,7 @@ class IndependentBernoulli:
     ) -> Float[Array, "samples *batch Z"]:
         """The codes, with the gradient of the mean (Bengio, Léonard & Courville 2013)."""
         mean = self.mean()[None]
-        return codes + mean - jax.lax.stop_gradient(mean)
+        return codes + (mean - jax.lax.stop_gradient(mean))
 
     def mode(self) -> Float[Array, "*batch Z"]:
         return (self.logits > 0).astype(self.logits.dtype)

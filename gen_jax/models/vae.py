@@ -29,8 +29,11 @@ class VAE(LatentModel):
 
     @property
     def prior(self) -> type[DiagonalGaussian] | type[IndependentBernoulli]:
-        """p(z), as the class of q(z | x): see `prior_sample` and `prior_log_prob`."""
         return POSTERIORS[self.latents]
+
+    @property
+    def has_real_codes(self) -> bool:
+        return self.latents == "gaussian"
 
     @property
     def estimator(self) -> Literal["reparametrized", "score_function"]:

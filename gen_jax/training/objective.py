@@ -10,10 +10,12 @@ objective over the steps so far, in training only.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gen_jax import inversion, objectives
@@ -97,8 +99,8 @@ class ELBO(Target):
     def __post_init__(self) -> None:
         at_least("num_samples", self.num_samples, 1)
         for name in ("beta", "free_bits"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more, finite")
 
     def __call__(
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
@@ -163,7 +165,12 @@ class IWAE(Target):
             self.num_samples,
             chunk_size=self.chunk_size,
         )
-        return nats, {}
+        # The terms of the ELBO, of one more code an image: for the logs alone.
+        params = jax.lax.stop_gradient(variables["params"])
+        _, terms = ELBO(estimator=model.estimator)(
+            model, {"params": params}, batch, jax.random.fold_in(key, self.num_samples)
+        )
+        return nats, terms
 
     def check(self, model: Any) -> None:
         _check(self, model, VAE)
@@ -196,6 +203,8 @@ class LearnedCodes(Target):
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
     ) -> tuple[Nats, Terms]:
         del key
+        if "indices" not in batch:
+            raise ValueError("the batch has no indices: the numbers of its images in the set")
         params = {"params": variables["params"]}
         codes: Any = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(
@@ -214,7 +223,7 @@ class LearnedCodes(Target):
 
 @dataclasses.dataclass(frozen=True)
 class Inverted(Target):
-    """log p(x | z) + log p(z) of any decoder, z found by inverting it."""
+    """log p(x | z) + log p(z) of an implicit auto-encoder, z found by inverting its decoder."""
 
     num_starts: int = 2
     """Starts of the search, the first of them 0."""

@@ -30,7 +30,8 @@ def train_step(
 
     Noise comes from `fold_in(key, state.step)`: `key` is that of the run. With `accumulate`
     k > 1 the gradient is the mean over k micro-batches, rows i::k, run one after another: the
-    same update as from the whole batch (dropout aside) in 1/k of the memory. Such rows lie
+    same update as from the whole batch (dropout, codes' noise and free bits aside, which belong
+    to a micro-batch) in 1/k of the memory. Such rows lie
     on every device already, so a sharded batch moves nowhere.
 
     The metrics are on the device: nats, bits_per_dim, grad_norm, the mean of each term over

@@ -12,6 +12,7 @@ def test_measures_pass_and_step(tmp_path, capsys):
         [
             "gated-pixelcnn-digits-classes",
             "row-lstm-digits",
+            "implicit-autoencoder-digits",
             "--batch-sizes",
             "2",
             "3",
@@ -26,6 +27,8 @@ def test_measures_pass_and_step(tmp_path, capsys):
         ("GatedPixelCNN", 3),
         ("RowLSTM", 2),
         ("RowLSTM", 3),
+        ("ImplicitAutoEncoder", 2),
+        ("ImplicitAutoEncoder", 3),
     ]
     for row in rows:
         for kind in ("pass", "step"):

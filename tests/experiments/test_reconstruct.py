@@ -79,6 +79,14 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
         reconstruct.Options(workdir, num_images=4, num_steps=5, num_starts=1, plane=3)
     )
     assert set(result) - {"split", "images", "step"} == ways
+    if preset == "implicit-autoencoder-digits":
+        learned = reconstruct.reconstruct(
+            reconstruct.Options(workdir, "train", num_images=4, num_steps=5, num_starts=1, plane=3)
+        )
+        codes = variables["params"]["codes"][:4]
+        images = data.load(data.DataConfig("digits", size=(4, 4))).train.images[:4]
+        fit = objectives.reconstruction(model, variables, codes, images)
+        assert learned["learned"]["nats"] == pytest.approx(float(fit.mean()), rel=1e-5)
     if preset != "autoencoder-digits":
         sample.sample(sample.Options(workdir, num_images=4))
         assert (tmp_path / "run" / "samples.png").stat().st_size > 300
