@@ -166,7 +166,7 @@ def save_curves(
         axis.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low) + 1e-9)
     axis.set(xlabel=x_label, ylabel=y_label, title=title)
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _save_figure(figure, path)
 
 
