@@ -13,6 +13,7 @@ the projection onto a ball), for any other with `gen_jax.inversion.encode_by_inv
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.models.image_model import at_least
@@ -65,6 +66,6 @@ class ImplicitAutoEncoder(LatentModel):
         codes = jnp.zeros((images.shape[0], self.num_latents), self.real_dtype)
         return self.decode_images(codes, labels, images)
 
-    def codes(self, indices: Integer[Array, " B"]) -> Float[Array, "B Z"]:
+    def codes(self, indices: Integer[Array | np.ndarray, " B"]) -> Float[Array, "B Z"]:
         """The codes of training images, by their number in the training set; NaN past its end."""
-        return self.table.at[indices].get(mode="fill", fill_value=jnp.nan)
+        return self.table.at[jnp.asarray(indices)].get(mode="fill", fill_value=jnp.nan)
