@@ -16,7 +16,7 @@ def test_evaluates_the_whole_test_split(tiny_run):
     result = command("evaluate", tiny_run, "--batch-size=64")
     assert result.returncode == 0, result.stderr
     written = json.loads((tiny_run / "evaluation-test.json").read_text())
-    assert f"test: {written['bits_per_dim']:.4f}" in result.stdout
+    assert f"test: -log p(x) {written['bits_per_dim']:.4f}" in result.stdout
     model, variables = gen_jax.load(tiny_run)
     split = data.load(data.DataConfig("digits", size=(4, 4))).test
     nats = np.asarray(objectives.log_likelihood(model, variables, split.images), np.float64)
