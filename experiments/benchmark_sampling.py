@@ -9,6 +9,7 @@ depend on the parameters: give a trained run.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -26,6 +27,7 @@ from rich.table import Table
 from experiments import cli, timing
 from experiments.presets import find
 from gen_jax import figures, likelihoods, models, sampling
+from gen_jax.site_by_site import METHODS, Canvas
 from gen_jax.training.workdir import write_atomically
 
 
@@ -104,12 +106,13 @@ def _measure(
         "methods": {},
     }
     row["floor"] = _floor(model, variables, images, labels, options)
+    xla_options = sampling.COMPILER_OPTIONS.get(jax.default_backend())
     for method in methods:
         sites = min(options.naive_sites, num_sites)
         share = sites / num_sites if method == "naive" else 1.0
         draw = _sampler(model, method, sites)
         sampler, compile_seconds = timing.compile_call(
-            draw, variables, jax.random.key(1), images, labels
+            draw, variables, jax.random.key(1), images, labels, options=xla_options
         )
         passes = int(sampler()[1])  # and a warm-up
         times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
@@ -168,16 +171,15 @@ def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
     """A sampler of whole images, or of the first sites for naive, from blank canvases."""
 
     def draw(variables: Any, key: Any, images: Any, labels: Any) -> Any:
-        per_site = (len(images), -1, sampling.values_per_site(model))
+        per_site = (len(images), -1, model.values_per_site)
         given = jnp.zeros_like(images).reshape(per_site)
         known = jnp.zeros(given.shape, bool)
         noise = sampling.site_noise(model, key, jnp.arange(len(images)))
-        arguments = (model, variables, noise, given, known, labels, jnp.ones((), noise.dtype))
+        canvas = Canvas(noise, given, known)
+        draw: Any = METHODS[method]
         if method == "naive":
-            return sampling.naive_sites(*arguments, num_sites=naive_sites)
-        if method == "fixed_point":
-            return sampling.fixed_point_sites(*arguments)
-        return sampling.scan_sites(*arguments)
+            draw = functools.partial(draw, num_sites=naive_sites)
+        return draw(model, variables, canvas, labels, jnp.ones((), noise.dtype))
 
     return draw
 

@@ -13,11 +13,16 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Float64
 
 
-def compile_call(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[[], Any], float]:
-    """The compiled function on these arguments, and the seconds that compiling took."""
+def compile_call(
+    function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
+) -> tuple[Callable[[], Any], float]:
+    """The compiled function on these arguments, and the seconds that compiling took.
+
+    `options` are XLA's.
+    """
     arguments = jax.device_put(arguments)
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = jax.jit(function).lower(*arguments).compile(options)
     return lambda: compiled(*arguments), time.perf_counter() - start
 
 

@@ -17,19 +17,19 @@ images are equal; in float32 a site may differ where its noise lies within round
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.models.image_model import ImageModel, at_least, check_labels
 from gen_jax.models.latent import LatentModel
-from gen_jax.typing import Array, Bool, Float, Int, Integer, Key, Known, Labels, Levels, UInt
-
-Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
+from gen_jax.site_by_site import METHODS, Canvas, Method, generation_order
+from gen_jax.typing import Array, Float, Int, Integer, Key, Known, Labels, Levels, UInt
 
 
 class Generation(NamedTuple):
@@ -152,10 +152,10 @@ def canvases(
     the empty canvas to the whole image.
     """
     images = np.asarray(images)
-    rank = np.empty(images[0].size // values_per_site(model), np.int64)
-    order = _order(model)
+    order = generation_order(model)
+    rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size)
-    rank = np.repeat(rank, values_per_site(model)).reshape(images.shape[1:])
+    rank = np.repeat(rank, model.values_per_site).reshape(images.shape[1:])
     counts = np.round(np.linspace(0, order.size, num_frames)).astype(int)
     drawn = rank[None, None] < counts[:, None, None, None, None]
     drawn = np.broadcast_to(drawn, (num_frames, *images.shape))
@@ -189,21 +189,37 @@ def run(
         variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     ids = np.arange(first, first + given.shape[0], dtype=np.int32)
     dtype = np.dtype(model.real_dtype)
-    return _compiled(
-        model, variables, key, ids, given, known, labels, dtype.type(temperature), method, mesh
+    arguments = (variables, key, ids, given, known, labels, dtype.type(temperature))
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+        return _compiled(None)(model, *arguments, method, mesh)  # the outermost jit has options
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    with jax.ensure_compile_time_eval():  # for a call with plain arrays inside another jit
+        return _compiled(platform)(model, *arguments, method, mesh)
+
+
+# On CPU XLA looks at less, unless told to, and copies what a scan carries where it need not.
+COMPILER_OPTIONS = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+"""Options of XLA for sampling, by platform."""
+
+
+@functools.cache
+def _compiled(platform: str | None) -> Any:
+    return jax.jit(
+        _spread,
+        static_argnames=("model", "method", "mesh"),
+        compiler_options=COMPILER_OPTIONS.get(platform or ""),
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "method", "mesh"))
-def _compiled(
+def _spread(
     model: ImageModel,
     variables: Any,
     key: Key,
-    ids: Array,
-    given: Array,
-    known: Array,
-    labels: Array | None,
-    temperature: Array,
+    ids: Integer[Array | np.ndarray, " B"],
+    given: Levels,
+    known: Known,
+    labels: Labels | None,
+    temperature: Any,
     method: Method,
     mesh: Mesh | None,
 ) -> Generation:
@@ -239,15 +255,17 @@ def generate(
     `ids` are the images' numbers in the key's stream; `given` stands where `known`.
     """
     batch = given.shape[0]
-    per_site = (batch, -1, values_per_site(model))
-    given_sites = given.astype(jnp.int32).reshape(per_site)
-    known_sites = known.reshape(per_site)
-    draw: Any = _METHODS[method]
+    per_site = (batch, -1, model.values_per_site)
+    draw: Any = METHODS[method]
     if isinstance(model, LatentModel):
         draw = functools.partial(_draw_given_codes, prior_codes(model, key, ids))
         key, _ = jax.random.split(key)  # the other half is that of the codes
-    noise = site_noise(model, key, ids)
-    levels, passes = draw(model, variables, noise, given_sites, known_sites, labels, temperature)
+    canvas = Canvas(
+        site_noise(model, key, ids),
+        jnp.asarray(given, jnp.int32).reshape(per_site),
+        jnp.reshape(known, per_site),
+    )
+    levels, passes = draw(model, variables, canvas, labels, temperature)
     dtype = jnp.uint8 if model.likelihood.levels <= 256 else jnp.uint16
     return Generation(levels.reshape(given.shape).astype(dtype), passes)
 
@@ -272,15 +290,13 @@ def _draw_given_codes(
     codes: Float[Array, "B Z"],
     model: LatentModel,
     variables: Any,
-    noise: Float[Array, "B N R"],
-    given: Int[Array, "B N V"],
-    known: Bool[Array, "B N V"],
+    canvas: Canvas,
     labels: Labels | None,
     temperature: Float[Array, ""],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     params: Any = model.apply(variables, codes, labels, method="decode")
-    params = params.reshape(*noise.shape[:2], -1)
-    levels = model.likelihood.draw(params, noise, temperature, given, known)
+    params = params.reshape(*canvas.noise.shape[:2], -1)
+    levels = model.likelihood.draw(params, canvas.noise, temperature, canvas.given, canvas.known)
     return levels, jnp.ones((), jnp.int32)
 
 
@@ -297,119 +313,6 @@ def site_noise(model: ImageModel, key: Key, ids: Integer[Array, " B"]) -> Float[
     return jax.vmap(image)(ids)
 
 
-def values_per_site(model: ImageModel) -> int:
-    """Levels of a site, V."""
-    return model.image_shape[-1] // model.sites
-
-
-def scan_sites(
-    model: AutoregressiveModel,
-    variables: Any,
-    noise: Float[Array, "B N R"],
-    given: Int[Array, "B N V"],
-    known: Bool[Array, "B N V"],
-    labels: Labels | None,
-    temperature: Float[Array, ""],
-) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    blocks = model.blocks()
-    batch, _, values = given.shape
-
-    def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
-        return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
-
-    def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
-        context, noise, given, known = inputs
-        drawn: list[Array] = []
-
-        def draw(i: int, params: Array) -> Array:
-            drawn.append(model.likelihood.draw(params, noise[i], temperature, given[i], known[i]))
-            return drawn[-1]
-
-        carry = model.apply(variables, carry, context, draw, method="step")
-        return carry, jnp.stack(drawn)
-
-    def block(carry: Any, inputs: Any) -> tuple[Any, Array]:
-        model_carry, previous = carry
-        index, *sites = inputs
-        model_carry, context = model.apply(
-            variables, model_carry, index, previous, method="begin_block"
-        )
-        model_carry, levels = jax.lax.scan(step, model_carry, (context, *sites))
-        return (model_carry, levels), levels
-
-    carry = model.apply(variables, batch, labels, method="init_carry")
-    previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
-    inputs = (jnp.arange(len(blocks)), in_order(noise), in_order(given), in_order(known))
-    _, levels = jax.lax.scan(block, (carry, previous), inputs)
-    position = np.empty(given.shape[1], np.int64)
-    position[_order(model)] = np.flatnonzero(blocks.reshape(-1) >= 0)
-    levels = levels.reshape(-1, batch, values)[position]
-    return jnp.swapaxes(levels, 0, 1), jnp.ones((), jnp.int32)
-
-
-def naive_sites(
-    model: AutoregressiveModel,
-    variables: Any,
-    noise: Float[Array, "B N R"],
-    given: Int[Array, "B N V"],
-    known: Bool[Array, "B N V"],
-    labels: Labels | None,
-    temperature: Float[Array, ""],
-    num_sites: int | None = None,
-) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    def draw_site(levels: Array, site: Array) -> tuple[Array, None]:
-        params = _whole_image_params(model, variables, levels, labels)
-        at = [
-            jax.lax.dynamic_index_in_dim(x, site, 1, False) for x in (params, noise, given, known)
-        ]
-        drawn = model.likelihood.draw(at[0], at[1], temperature, at[2], at[3])
-        return jax.lax.dynamic_update_index_in_dim(levels, drawn, site, 1), None
-
-    order = _order(model)[:num_sites]
-    blank = jnp.where(known, given, 0)
-    levels, _ = jax.lax.scan(draw_site, blank, jnp.asarray(order))
-    return levels, jnp.asarray(len(order), jnp.int32)
-
-
-def fixed_point_sites(
-    model: AutoregressiveModel,
-    variables: Any,
-    noise: Float[Array, "B N R"],
-    given: Int[Array, "B N V"],
-    known: Bool[Array, "B N V"],
-    labels: Labels | None,
-    temperature: Float[Array, ""],
-) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    # After n passes the first n sites in generation order are final, so the N-th pass finds
-    # the image and the next one, at the latest, sees that nothing changed.
-    limit = given.shape[1] + 1
-
-    def unfinished(state: tuple[Array, Array, Array]) -> Array:
-        _, changed, passes = state
-        return changed & (passes < limit)
-
-    def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        levels, _, passes = state
-        params = _whole_image_params(model, variables, levels, labels)
-        drawn = model.likelihood.draw(params, noise, temperature, given, known)
-        return drawn, jnp.any(drawn != levels), passes + 1
-
-    start = (jnp.where(known, given, 0), jnp.ones((), bool), jnp.zeros((), jnp.int32))
-    levels, _, passes = jax.lax.while_loop(unfinished, sweep, start)
-    return levels, passes
-
-
-_METHODS = {"scan": scan_sites, "naive": naive_sites, "fixed_point": fixed_point_sites}
-
-
-def _whole_image_params(
-    model: AutoregressiveModel, variables: Any, levels: Int[Array, "B N V"], labels: Labels | None
-) -> Float[Array, "B N P"]:
-    images = levels.reshape(levels.shape[0], *model.image_shape)
-    params: Any = model.apply(variables, images, labels)
-    return params.reshape(*levels.shape[:2], -1)
-
-
 def _check_latent(model: LatentModel, method: Method) -> None:
     if model.prior is None:
         raise ValueError(
@@ -420,9 +323,3 @@ def _check_latent(model: LatentModel, method: Method) -> None:
             f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
             "leave it at 'scan'"
         )
-
-
-def _order(model: AutoregressiveModel) -> np.ndarray:
-    """Site ids in generation order, int [N]."""
-    ids = model.blocks().reshape(-1)
-    return ids[ids >= 0]

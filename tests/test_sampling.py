@@ -54,6 +54,21 @@ def in_double(name, case):
     return make(name, case, dtype="float64", num_layers=2 if case == "categorical" else 1)
 
 
+def test_sampling_inside_another_program():
+    """In a jit or a vmap of the user's, with or without anything traced, as outside of it."""
+    model = make("RowLSTM", "bernoulli")
+    variables = perturbed(model)
+    keys = jax.random.split(KEY, 2)
+
+    def draw(key, variables=variables):
+        return sampling.sample(model, variables, key, 3)
+
+    outside = np.stack([draw(key) for key in keys])
+    np.testing.assert_array_equal(jax.jit(draw)(keys[0], variables), outside[0])
+    np.testing.assert_array_equal(jax.vmap(draw)(keys), outside)
+    np.testing.assert_array_equal(jax.jit(lambda: draw(keys[1]))(), outside[1])
+
+
 # Equal images.
 
 

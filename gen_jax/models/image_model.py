@@ -46,6 +46,11 @@ class ImageModel(nn.Module):
         return self.likelihood.sites(self.image_shape[-1])
 
     @property
+    def values_per_site(self) -> int:
+        """Levels of a site, V."""
+        return self.image_shape[-1] // self.sites
+
+    @property
     def params_per_site(self) -> int:
         """Parameters of a site, P."""
         return self.likelihood.num_params(self.image_shape[-1])

@@ -97,7 +97,7 @@ class ImageTransformer(AutoregressiveModel):
         dtype, params = self.dtype, param_dtype(self.dtype)
         # Levels are tokens, one table a channel; a pixel of coupled channels is projected.
         unit = nn.initializers.normal(self.features**-0.5)
-        if self._values == 1:
+        if self.values_per_site == 1:
             rows = self.sites * self.likelihood.levels
             self.embedding = nn.Embed(rows, self.features, dtype, params, embedding_init=unit)
         else:
@@ -136,7 +136,7 @@ class ImageTransformer(AutoregressiveModel):
         batch, order = len(images), self.query_blocks.order
         before = np.zeros_like(order)
         before[order[1:]] = order[:-1]
-        levels = jnp.asarray(images).reshape(batch, order.size, self._values)[:, before]
+        levels = jnp.asarray(images).reshape(batch, order.size, self.values_per_site)[:, before]
         tokens = self.embed(levels, jnp.asarray(before % self.sites))
         first = np.arange(order.size) == order[0]
         tokens = jnp.where(first[:, None], jnp.zeros_like(tokens), tokens)
@@ -198,11 +198,6 @@ class ImageTransformer(AutoregressiveModel):
 
     # Tokens and positions.
 
-    @property
-    def _values(self) -> int:
-        """Levels of a site, V."""
-        return self.image_shape[-1] // self.sites
-
     def embed(
         self, levels: Integer[Array, "B N V"], channels: Int[Array, " N"]
     ) -> Float[Array, "B N F"]:
@@ -210,7 +205,7 @@ class ImageTransformer(AutoregressiveModel):
 
         One level: its row of the channel's table, times √d (tensor2tensor); a pixel: a projection.
         """
-        if self._values == 1:
+        if self.values_per_site == 1:
             rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
             return self.embedding(rows) * self.features**0.5
         return self.projection(self.scale(levels))
