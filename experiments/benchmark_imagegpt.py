@@ -59,7 +59,10 @@ def main(arguments: Sequence[str]) -> None:
         def draw(variables: Any, key: Any, batch: int = batch) -> Any:
             return sampling.sample(model, variables, key, batch)
 
-        ours, compile_seconds = timing.compile_call(draw, variables, jax.random.key(1))
+        xla_options = sampling.COMPILER_OPTIONS["cpu"]
+        ours, compile_seconds = timing.compile_call(
+            draw, variables, jax.random.key(1), options=xla_options
+        )
         timing.seconds(ours)
         times = timing.in_turn(functools.partial(theirs, batch), ours, repeats=options.repeats)
         table.add_row(

@@ -197,8 +197,14 @@ def run(
         return _compiled(platform)(model, *arguments, method, mesh)
 
 
-# On CPU XLA looks at less, unless told to, and copies what a scan carries where it need not.
-COMPILER_OPTIONS = {"cpu": {"xla_cpu_copy_insertion_use_region_analysis": True}}
+COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
+    "cpu": {
+        # Otherwise what a scan carries is copied where it need not be.
+        "xla_cpu_copy_insertion_use_region_analysis": True,
+        # It makes two programs of each sum: as long as the sum itself, where one image is drawn.
+        "xla_disable_hlo_passes": "tree_reduction_rewriter",
+    }
+}
 """Options of XLA for sampling, by platform."""
 
 
