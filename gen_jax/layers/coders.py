@@ -6,7 +6,7 @@ beside the input. A decoder's output bias is data-dependent: given images at ini
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import flax.linen as nn
@@ -38,12 +38,8 @@ class DenseEncoder(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W C"], labels: Labels | None
     ) -> Float[Array, "B O"]:
-        x = images.reshape(images.shape[0], -1)
-        for i, width in enumerate(self.hidden):
-            x = _dense(width, self.dtype, f"layers_{i}")(x)
-            if i == 0:
-                x = x + _class_bias(self, width, labels, x)
-            x = ACTIVATIONS[self.activation](x)
+        layers = [_dense(width, self.dtype, f"layers_{i}") for i, width in enumerate(self.hidden)]
+        x = _through(self, images.reshape(images.shape[0], -1), labels, layers)
         return _dense(self.outputs, self.dtype, "output")(x)
 
 
@@ -63,12 +59,9 @@ class DenseDecoder(nn.Module):
     ) -> Float[Array, "B H W SP"]:
         height, width, channels = self.image_shape
         sites, params = self.likelihood.sites(channels), self.likelihood.num_params(channels)
-        x = codes
-        for i, features in enumerate(reversed(self.hidden)):
-            x = _dense(features, self.dtype, f"layers_{i}")(x)
-            if i == 0:
-                x = x + _class_bias(self, features, labels, x)
-            x = ACTIVATIONS[self.activation](x)
+        widths = enumerate(reversed(self.hidden))
+        layers = [_dense(features, self.dtype, f"layers_{i}") for i, features in widths]
+        x = _through(self, codes, labels, layers)
         x = _dense(height * width * sites * params, self.dtype, "output", use_bias=False)(x)
         x = x.reshape(-1, height, width, sites * params)
         return x + _output_bias(self, images, x.shape[1:], x.dtype)
@@ -90,14 +83,11 @@ class ConvEncoder(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W C"], labels: Labels | None
     ) -> Float[Array, "B O"]:
-        activation, x = ACTIVATIONS[self.activation], images
         *maps, width = self.hidden
-        for i, features in enumerate(maps):
-            x = _conv(features, 2, self.dtype, f"layers_{i}")(x)
-            if i == 0:
-                x = x + _class_bias(self, features, labels, x)
-            x = activation(x)
-        x = activation(_dense(width, self.dtype, "hidden")(x.reshape(x.shape[0], -1)))
+        convs = [_conv(features, 2, self.dtype, f"layers_{i}") for i, features in enumerate(maps)]
+        hidden = _dense(width, self.dtype, "hidden")
+        flat = [lambda x: hidden(x.reshape(x.shape[0], -1))]
+        x = _through(self, images, labels, [*convs, *flat])
         return _dense(self.outputs, self.dtype, "output")(x)
 
 
@@ -126,11 +116,12 @@ class ConvDecoder(nn.Module):
         sizes = [(height, width)]
         for _ in maps:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-        x = _dense(hidden, self.dtype, "hidden")(codes)
-        x = activation(x + _class_bias(self, hidden, labels, x))
         top, left = sizes[-1]
-        x = activation(_dense(top * left * maps[-1], self.dtype, "input")(x))
-        x = x.reshape(-1, top, left, maps[-1])
+        layers = [
+            _dense(hidden, self.dtype, "hidden"),
+            _dense(top * left * maps[-1], self.dtype, "input"),
+        ]
+        x = _through(self, codes, labels, layers).reshape(-1, top, left, maps[-1])
         for i, features in enumerate([*reversed(maps[:-1]), outputs]):
             last = i == len(maps) - 1
             high, wide = sizes[len(maps) - 1 - i]
@@ -144,6 +135,18 @@ class ConvDecoder(nn.Module):
 
 ENCODERS = {"dense": DenseEncoder, "conv": ConvEncoder}
 DECODERS = {"dense": DenseDecoder, "conv": ConvDecoder}
+
+
+def _through(
+    module: Any, x: Array, labels: Labels | None, layers: Sequence[Callable[[Array], Array]]
+) -> Array:
+    """Layers and activations in turn; the bias of the image's class after the first layer."""
+    for i, layer in enumerate(layers):
+        x = layer(x)
+        if i == 0:
+            x = x + _class_bias(module, labels, x)
+        x = ACTIVATIONS[module.activation](x)
+    return x
 
 
 def _dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.Dense:
@@ -182,10 +185,11 @@ def _upsampling_conv(features: int, dtype: Dtype, name: str, use_bias: bool) -> 
     )
 
 
-def _class_bias(module: Any, features: int, labels: Labels | None, x: Array) -> Array:
+def _class_bias(module: Any, labels: Labels | None, x: Array) -> Array:
     """The bias of each image's class, broadcast to `x`; 0 without classes."""
     if module.num_classes is None or labels is None:
         return jnp.zeros((), x.dtype)
+    features = x.shape[-1]
     table = nn.Embed(
         module.num_classes,
         features,

@@ -63,10 +63,7 @@ class LogLikelihood(Target):
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
     ) -> tuple[Nats, Terms]:
         rngs = {"dropout": key} if self.dropout else None
-        nats = objectives.log_likelihood(
-            model, variables, batch["images"], _labels(model, batch), rngs=rngs
-        )
-        return nats, {}
+        return objectives.log_likelihood(model, *_given(model, variables, batch), rngs=rngs), {}
 
     @property
     def evaluation(self) -> "LogLikelihood":
@@ -105,12 +102,13 @@ class ELBO(Target):
     def __call__(
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
     ) -> tuple[Nats, Terms]:
+        params, images, labels = _given(model, variables, batch)
         terms = objectives.elbo_terms(
             model,
-            {"params": variables["params"]},
+            params,
             key,
-            batch["images"],
-            _labels(model, batch),
+            images,
+            labels,
             self.num_samples,
             self.kl,
             estimator=self.estimator,
@@ -156,19 +154,16 @@ class IWAE(Target):
     def __call__(
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
     ) -> tuple[Nats, Terms]:
+        params, images, labels = _given(model, variables, batch)
         nats = objectives.iwae_bound(
-            model,
-            {"params": variables["params"]},
-            key,
-            batch["images"],
-            _labels(model, batch),
-            self.num_samples,
-            chunk_size=self.chunk_size,
+            model, params, key, images, labels, self.num_samples, chunk_size=self.chunk_size
         )
         # The terms of the ELBO, of one more code an image: for the logs alone.
-        params = jax.lax.stop_gradient(variables["params"])
         _, terms = ELBO(estimator=model.estimator)(
-            model, {"params": params}, batch, jax.random.fold_in(key, self.num_samples)
+            model,
+            jax.lax.stop_gradient(params),
+            batch,
+            jax.random.fold_in(key, self.num_samples),
         )
         return nats, terms
 
@@ -186,8 +181,7 @@ class Reconstruction(Target):
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
     ) -> tuple[Nats, Terms]:
         del key
-        params = {"params": variables["params"]}
-        images, labels = batch["images"], _labels(model, batch)
+        params, images, labels = _given(model, variables, batch)
         codes: Any = model.apply(params, images, labels, method="encode")
         return objectives.reconstruction(model, params, codes, images, labels), {}
 
@@ -205,11 +199,9 @@ class LearnedCodes(Target):
         del key
         if "indices" not in batch:
             raise ValueError("the batch has no indices: the numbers of its images in the set")
-        params = {"params": variables["params"]}
+        params, images, labels = _given(model, variables, batch)
         codes: Any = model.apply(params, batch["indices"], method="codes")
-        fit = objectives.reconstruction(
-            model, params, codes, batch["images"], _labels(model, batch)
-        )
+        fit = objectives.reconstruction(model, params, codes, images, labels)
         prior = jnp.sum(model.prior.prior_log_prob(codes), axis=-1)
         return fit + prior, {"reconstruction": fit, "log_prior": prior}
 
@@ -235,9 +227,7 @@ class Inverted(Target):
     ) -> tuple[Nats, Terms]:
         found = inversion.encode_by_inversion(
             model,
-            {"params": variables["params"]},
-            batch["images"],
-            _labels(model, batch),
+            *_given(model, variables, batch),
             key=key,
             num_starts=self.num_starts,
             num_steps=self.num_steps,
@@ -278,9 +268,14 @@ def target_from_dict(config: Mapping[str, Any]) -> Target:
         raise ValueError(f"not a {name}: {error}") from error
 
 
-def _labels(model: Any, batch: Mapping[str, Any]) -> Any:
-    """The labels if the model takes them: a set with labels also trains a model without."""
-    return None if getattr(model, "num_classes", None) is None else batch["labels"]
+def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Parameters alone, images, and the labels if the model takes them.
+
+    A set with labels also trains a model without.
+    """
+    conditional = getattr(model, "num_classes", None) is not None
+    labels = batch["labels"] if conditional else None
+    return {"params": variables["params"]}, batch["images"], labels
 
 
 def _check(target: Target, model: Any, accepted: type[nn.Module]) -> None:
