@@ -434,6 +434,21 @@ def test_impossible_levels_are_never_drawn(levels, dtype):
                 assert possible[drawn].all()
 
 
+def test_the_mean_of_coupled_channels_is_the_expectation(x64):
+    """Of all levels of three channels, each of which leans on those before it."""
+    likelihood = DiscretizedLogisticMixture(20, 2)
+    weights, means = np.array([0.4, -0.3]), np.array([[0.2, -0.3], [-0.1, 0.2], [0.1, -0.2]])
+    log_scales, coefficients = np.full((3, 2), -2.6), np.array([[0.8, -0.6], [-0.5, 0.4], [0.7, 1]])
+    params = jnp.asarray(np.concatenate([weights, *means, *log_scales, *coefficients]), "float64")
+    grid = np.indices((20, 20, 20)).reshape(3, -1).T
+    rows = jnp.broadcast_to(params, (len(grid), 1, params.size))
+    probability = np.exp(likelihood.log_prob(rows, jnp.asarray(grid)))
+    np.testing.assert_allclose(probability.sum(), 1, rtol=1e-9)
+    expected = (probability * grid).sum(axis=0)
+    assert 2 < expected.min() < expected.max() < 17
+    np.testing.assert_allclose(likelihood.mean(params[None], 3), expected, atol=0.02)
+
+
 @every
 def test_given_stands_where_known(likelihood, channels):
     """Any mixture of known and unknown, values up to the last level, at any temperature."""

@@ -118,10 +118,15 @@ def test_another_objective_is_another_run(tmp_path):
         )
 
 
-def test_the_stages_of_burda():
-    config = training.OptimizerConfig(schedule="stages", warmup_steps=0, learning_rate=1e-3)
-    schedule = training.make_schedule(config, 3280)
-    starts = [(3**i - 1) // 2 for i in range(8)]
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_the_stages_of_burda(warmup):
+    """3^i parts at 10^(−i/7) of the peak, after a linear warm-up that reaches the peak."""
+    config = training.OptimizerConfig(schedule="stages", warmup_steps=warmup, learning_rate=1e-3)
+    schedule = training.make_schedule(config, 3280 + warmup)
+    for step in range(warmup):
+        np.testing.assert_allclose(schedule(step), 1e-3 * (step + 1) / warmup, rtol=1e-5)
+    # With a warm-up the schedule counts from 1: its last step is the first at the peak.
+    starts = [warmup - (warmup > 0) + (3**i - 1) // 2 for i in range(8)]
     for i, start in enumerate(starts):
         expected = 1e-3 * 10 ** (-i / 7)
         end = start + 3**i - 1
