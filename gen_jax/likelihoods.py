@@ -173,10 +173,14 @@ class Categorical:
     def marginal(
         self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
-        def count(level: Array) -> Array:
-            return jnp.sum(pixels == level.astype(pixels.dtype), axis=0, dtype=jnp.int32)
+        shape = pixels.shape[1:]
+        each = jnp.arange(math.prod(shape))
 
-        counts = jnp.moveaxis(jax.lax.map(count, jnp.arange(self.levels)), 0, -1)
+        def add(counts: Array, image: Array) -> tuple[Array, None]:
+            return counts.at[each, image.reshape(-1).astype(jnp.int32)].add(1), None
+
+        empty = jnp.zeros((each.size, self.levels), jnp.int32)
+        counts = jax.lax.scan(add, empty, pixels)[0].reshape(*shape, self.levels)
         # One more image is shared out among the levels: log frequencies stay finite.
         shared = counts.astype(dtype) + 1 / self.levels
         return jnp.log(shared) - math.log(pixels.shape[0] + 1)
