@@ -166,7 +166,7 @@ _vae_mnist = Experiment(
         eval_every=10_000,
         eval_batch_size=1000,
         log_every=500,
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1000, ema_decay=0.999),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1000, ema_decay=0.999),
     ),
     ELBO(),
 )
