@@ -17,7 +17,7 @@ from tests.cases import (
     some_images,
     some_labels,
 )
-from tests.vaes import BERNOULLI, vae
+from tests.vaes import BERNOULLI, PIXELS, LinearGaussian, UnitGaussian, every_binary, vae
 
 LIKELIHOODS = {
     "bernoulli": (BERNOULLI, 1),

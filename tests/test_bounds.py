@@ -1,6 +1,5 @@
 """Bounds of log p(x) against quadrature and closed forms, their gradients against enumeration."""
 
-import dataclasses
 import itertools
 import math
 
@@ -19,10 +18,15 @@ from tests.cases import (
     quick_compilation,  # noqa: F401
     some_images,
 )
-from tests.vaes import BERNOULLI, mean_and_error, over_keys, vae
-
-PIXELS = models.PixelCNN((2, 2, 1), BERNOULLI)
-
+from tests.vaes import (
+    BERNOULLI,
+    LinearGaussian,
+    UnitGaussian,
+    every_binary,
+    mean_and_error,
+    over_keys,
+    vae,
+)
 
 # Bounds.
 
@@ -61,51 +65,6 @@ def test_the_bounds_tighten_towards_log_p(x64):
         assert (means[k] <= means[more] + 4 * (errors[k] + errors[more])).all()
         assert (means[k] <= exact + 4 * errors[k]).all()
     assert (exact - means[64] < (exact - means[1]) / 8).all()
-
-
-def every_binary(height, width):
-    grid = np.array(list(itertools.product([0, 1], repeat=height * width)), np.int32)
-    return grid.reshape(-1, height, width, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class UnitGaussian:
-    """N(params, σ²) at the levels themselves: with a linear decoder log p(x) has a closed form."""
-
-    sigma: float = 0.7
-    levels: int = 4
-
-    def sites(self, channels):
-        return channels
-
-    def num_params(self, channels):
-        return 1
-
-    def log_prob(self, params, pixels):
-        standard = (pixels.astype(params.dtype) - params[..., 0]) / self.sigma
-        return -0.5 * standard**2 - math.log(self.sigma * math.sqrt(2 * math.pi))
-
-
-class LinearGaussian(models.VAE):
-    """x = W z + b + σ ε, with q(z | x) the exact posterior, or one `shift` away from it."""
-
-    shift: float = 0.0
-
-    def setup(self):
-        # Orthogonal columns: the posterior's covariance is diagonal.
-        self.matrix = jnp.asarray([[1.0, 2.0], [2.0, -1.0], [0.0, 0.0], [0.0, 0.0]], self.dtype)
-        self.offset = jnp.asarray([1.0, 2.0, 1.5, 0.5], self.dtype)
-
-    def encode(self, images, labels=None):
-        sigma = self.likelihood.sigma
-        precision = 1 + jnp.sum(self.matrix**2, axis=0) / sigma**2
-        centred = jnp.asarray(images).reshape(-1, 4).astype(self.dtype) - self.offset[None]
-        mean = centred @ self.matrix / sigma**2 / precision[None]
-        log_scale = jnp.broadcast_to(-0.5 * jnp.log(precision)[None], mean.shape)
-        return DiagonalGaussian(mean + self.shift, log_scale)
-
-    def decode(self, codes, labels=None):
-        return (codes @ self.matrix.T + self.offset[None]).reshape(-1, 2, 2, 1, 1)
 
 
 def test_a_linear_gaussian_vae_has_its_closed_form(x64):
