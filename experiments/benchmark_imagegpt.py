@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
         def draw(variables: Any, key: Any, batch: int = batch) -> Any:
             return sampling.sample(model, variables, key, batch)
 
-        xla_options = sampling.COMPILER_OPTIONS["cpu"]
+        xla_options = sampling.compiler_options(jax.default_backend())
         ours, compile_seconds = timing.compile_call(
             draw, variables, jax.random.key(1), options=xla_options
         )

@@ -106,7 +106,7 @@ def _measure(
         "methods": {},
     }
     row["floor"] = _floor(model, variables, images, labels, options)
-    xla_options = sampling.COMPILER_OPTIONS.get(jax.default_backend())
+    xla_options = sampling.compiler_options(jax.default_backend())
     for method in methods:
         sites = min(options.naive_sites, num_sites)
         share = sites / num_sites if method == "naive" else 1.0

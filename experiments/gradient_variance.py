@@ -88,7 +88,7 @@ def measure(options: Options) -> dict[str, Any]:
     images = split.images[: options.batch_size]
     labels = run.labels({"labels": None if split.labels is None else split.labels[: len(images)]})
     key, constant_key = jax.random.split(jax.random.key(options.seed))
-    # Where a running mean over a long training ends.
+    # The mean of the bound over these images stands for the running mean of a training.
     bound = jax.jit(lambda key: objectives.elbo(run.model, run.variables, key, images, labels, 8))
     constant = np.mean([bound(k).mean() for k in jax.random.split(constant_key, 100)])
     constant = jnp.asarray(constant, run.model.real_dtype)

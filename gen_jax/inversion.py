@@ -1,6 +1,7 @@
 """The encoder that every decoder has: the code of an image, found by inverting the decoder."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -54,10 +55,11 @@ def encode_by_inversion(
     decoder.check(images, labels)
     at_least("num_starts", num_starts, 1)
     at_least("num_steps", num_steps, 1)
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate is {learning_rate}; it must be greater than 0")
-    if not prior_weight >= 0:
-        raise ValueError(f"prior_weight is {prior_weight}; it must be 0 or more")
+    learning_rate, prior_weight = float(learning_rate), float(prior_weight)
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be greater than 0, finite")
+    if not 0 <= prior_weight < math.inf:
+        raise ValueError(f"prior_weight is {prior_weight}; it must be 0 or more, finite")
     if starts is None:
         key = jax.random.key(0) if key is None else key
         shape = (num_starts, images.shape[0], decoder.num_latents)

@@ -174,13 +174,10 @@ class Categorical:
         self, pixels: Integer[Array, "images *batch C"], dtype: Any
     ) -> Float[Array, "*batch S P"]:
         shape = pixels.shape[1:]
-        each = jnp.arange(math.prod(shape))
-
-        def add(counts: Array, image: Array) -> tuple[Array, None]:
-            return counts.at[each, image.reshape(-1).astype(jnp.int32)].add(1), None
-
-        empty = jnp.zeros((each.size, self.levels), jnp.int32)
-        counts = jax.lax.scan(add, empty, pixels)[0].reshape(*shape, self.levels)
+        each = jnp.arange(math.prod(shape))[None]
+        values = pixels.reshape(pixels.shape[0], -1).astype(jnp.int32)
+        counts = jnp.zeros((each.size, self.levels), jnp.int32).at[each, values].add(1)
+        counts = counts.reshape(*shape, self.levels)
         # One more image is shared out among the levels: log frequencies stay finite.
         shared = counts.astype(dtype) + 1 / self.levels
         return jnp.log(shared) - math.log(pixels.shape[0] + 1)

@@ -197,7 +197,7 @@ def run(
         return _compiled(platform)(model, *arguments, method, mesh)
 
 
-COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
+_COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
     "cpu": {
         # Otherwise what a scan carries is copied where it need not be.
         "xla_cpu_copy_insertion_use_region_analysis": True,
@@ -205,7 +205,19 @@ COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
         "xla_disable_hlo_passes": "tree_reduction_rewriter",
     }
 }
-"""Options of XLA for sampling, by platform."""
+
+
+@functools.cache
+def compiler_options(platform: str | None) -> dict[str, bool | str]:
+    """Options of XLA for sampling on a platform: those of ours that this version knows."""
+    known = {}
+    for name, value in _COMPILER_OPTIONS.get(platform or "", {}).items():
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            continue  # faster with it, no different without it
+        known[name] = value
+    return known
 
 
 @functools.cache
@@ -213,7 +225,7 @@ def _compiled(platform: str | None) -> Any:
     return jax.jit(
         _spread,
         static_argnames=("model", "method", "mesh"),
-        compiler_options=COMPILER_OPTIONS.get(platform or ""),
+        compiler_options=compiler_options(platform) or None,
     )
 
 
@@ -283,6 +295,8 @@ def prior_codes(
 
     `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
     """
+    if model.prior is None:
+        raise ValueError(_no_prior(model))
     _, key = jax.random.split(key)
 
     def code(n: Array) -> Array:
@@ -321,11 +335,13 @@ def site_noise(model: ImageModel, key: Key, ids: Integer[Array, " B"]) -> Float[
 
 def _check_latent(model: LatentModel, method: Method) -> None:
     if model.prior is None:
-        raise ValueError(
-            f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
-        )
+        raise ValueError(_no_prior(model))
     if method != "scan":
         raise ValueError(
             f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
             "leave it at 'scan'"
         )
+
+
+def _no_prior(model: LatentModel) -> str:
+    return f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"

@@ -54,6 +54,15 @@ def in_double(name, case):
     return make(name, case, dtype="float64", num_layers=2 if case == "categorical" else 1)
 
 
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    known = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    options = {**known, "xla_cpu_of_another_version": True}
+    monkeypatch.setattr(sampling, "_COMPILER_OPTIONS", {"cpu": options, "tpu": options})
+    ask = sampling.compiler_options.__wrapped__
+    assert ask("cpu") == known
+    assert ask(None) == {}
+
+
 def test_sampling_inside_another_program():
     """In a jit or a vmap of the user's, with or without anything traced, as outside of it."""
     model = make("RowLSTM", "bernoulli")
