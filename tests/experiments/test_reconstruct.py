@@ -1,15 +1,20 @@
 """experiments.reconstruct, and the other scripts on auto-encoders."""
 
 import json
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import gen_jax
 from experiments import evaluate, reconstruct, sample, train
 from gen_jax import data, objectives, training
+from tests.cases import perturbed, some_images
 from tests.experiments.conftest import TINY_CODES
+from tests.vaes import vae
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,35 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
     if preset != "autoencoder-digits":
         sample.sample(sample.Options(workdir, num_images=4))
         assert (tmp_path / "run" / "samples.png").stat().st_size > 300
+
+
+def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch):
+    """First latent to the right, second up, at the prior's quantiles; lines from image to image."""
+    model = vae((2, 2, 1), 2)
+    run = SimpleNamespace(
+        model=model, variables=perturbed(model), workdir=SimpleNamespace(path=tmp_path)
+    )
+    drawn = []
+    monkeypatch.setattr(
+        reconstruct.figures, "save_grid", lambda images, *_, **__: drawn.append(images)
+    )
+    codes = jnp.asarray([[0.5, -1.0], [2.0, 0.3], [-1.0, 0.0], [0.1, 0.2]])
+    images = np.asarray(some_images(model, 4))
+
+    def decoded(codes):
+        codes = jnp.asarray(codes, jnp.float32).reshape(-1, 2)
+        logits = model.apply(run.variables, codes, method="decode")
+        return np.asarray(model.likelihood.mean(logits, 1))
+
+    reconstruct._plane(run, codes, 3)
+    low, high = scipy.stats.norm.ppf([1 / 6, 5 / 6])
+    corners = [(low, high), (high, high), (low, low), (high, low)]
+    np.testing.assert_allclose(drawn[0][[0, 2, 6, 8]], decoded(corners), rtol=1e-5)
+    reconstruct._interpolate(run, codes, images, None)
+    rows = np.asarray(drawn[1]).reshape(2, 14, 2, 2, 1)
+    np.testing.assert_array_equal(rows[:, 0], images[::2])
+    np.testing.assert_array_equal(rows[:, -1], images[1::2])
+    np.testing.assert_allclose(rows[:, 1], decoded(codes[::2]), rtol=1e-5)
+    np.testing.assert_allclose(rows[:, -2], decoded(codes[1::2]), rtol=1e-5)
+    third = codes[0] + (codes[1] - codes[0]) * 3 / 11
+    np.testing.assert_allclose(rows[0, 4], decoded(third)[0], rtol=1e-5)
