@@ -186,15 +186,15 @@ def test_steps_reproduce_the_whole_image(name, case, dtype, tolerance):
                 assert 0 < float(jnp.max(moved)) < 1e-9 * scale
 
 
-@pytest.mark.parametrize("size", [(1, 5), (5, 1)], ids=str)
+@pytest.mark.parametrize(("size", "batch"), [((1, 5), 2), ((5, 1), 1)], ids=str)
 @every_model
-def test_steps_reproduce_images_of_any_shape(x64, name, size):
-    """Narrower and flatter than the kernels; the deep fields, head width and dropout."""
+def test_steps_reproduce_images_of_any_shape(x64, name, size, batch):
+    """Narrower and flatter than the kernels, one alone; the deep fields, head width and dropout."""
     fields = {**MODELS[name].deep, "dropout": 0.5}
     if hasattr(MODELS[name].model, "head_features"):
         fields["head_features"] = 5
     model = make(name, "categorical-rgb", size, dtype="float64", **fields)
-    variables, images = perturbed(model), some_images(model, 2)
+    variables, images = perturbed(model), some_images(model, batch)
     whole = whole_image_params(model, variables, images, None)
     steps = next_site_params(model, variables, images, None)
     np.testing.assert_allclose(steps, whole, rtol=0, atol=1e-10 * float(jnp.max(jnp.abs(whole))))

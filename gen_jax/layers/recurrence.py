@@ -155,26 +155,26 @@ class RowLSTMLayer(nn.Module):
         window = jnp.zeros((batch, side * 2 * self.features), self.dtype)
         return jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window
 
-    def begin_row(self, carry: Carry) -> tuple[Carry, tuple[Array, Array]]:
-        """State-to-state of the whole row; the cells above."""
+    def begin_row(self, carry: Carry) -> tuple[Carry, Array]:
+        """State-to-state of the whole row."""
         state, cell, window = carry
         above = self.gates.from_states(
             [state[tap : tap + len(cell)] for tap in range(self.kernel_size)], 0
         )
-        return (state, cell, jnp.zeros_like(window)), (above, cell)
+        return (state, cell, jnp.zeros_like(window)), above
 
     def pixel(
-        self, carry: Carry, context: tuple[Array, Array], column: Array, inputs: list[Array]
+        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
         state_row, cell_row, window = carry
-        gates_above, cell_above = context
+        cell_above = jax.lax.dynamic_index_in_dim(cell_row, column, 0, keepdims=False)
         states: list[Array] = []
         cells: list[Array] = []
         outputs: list[Array] = []
 
         def group(s: int) -> None:
-            gates = self.gates.group(s, window, inputs, [], gates_above)
+            gates = self.gates.group(s, window, inputs, [], context)
             state, cell = lstm(gates, pick(cell_above, s, self.groups))
             states.append(state)
             cells.append(cell)
@@ -259,25 +259,25 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     def begin_row(
         self, carry: Carry, right: Float[Array, "W B F"]
-    ) -> tuple[Carry, tuple[Array, Array]]:
+    ) -> tuple[Carry, Array]:
         """With the right-to-left states of the row above: what the pixels of this row need."""
         (inputs, state, _), left = carry
         above = self.left_to_right.from_states([state], 1)
-        return ([inputs, state, right], [jnp.zeros_like(x) for x in left]), (above, right)
+        return ([inputs, state, right], [jnp.zeros_like(x) for x in left]), above
 
     def pixel(
-        self, carry: Carry, context: tuple[Array, Array], column: Array, inputs: list[Array]
+        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
         (input_row, state_row, right_row), (state_left, cell_left) = carry
-        gates_above, right = context
+        right = jax.lax.dynamic_index_in_dim(right_row, column, 0, keepdims=False)
         states: list[Array] = []
         cells: list[Array] = []
         sums: list[Array] = []
         outputs: list[Array] = []
 
         def group(s: int) -> None:
-            gates = self.left_to_right.group(s, None, inputs, [state_left], gates_above)
+            gates = self.left_to_right.group(s, None, inputs, [state_left], context)
             state, cell = lstm(gates, pick(cell_left, s, self.groups))
             states.append(state)
             cells.append(cell)

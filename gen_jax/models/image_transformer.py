@@ -266,30 +266,41 @@ class TransformerLayer(nn.Module):
         self.down = dense(self.features, kernel_init=init)
         self.drop = nn.Dropout(self.dropout)
 
-    def feedforward(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch F"]:
-        return self.down(jax.nn.relu(self.up(self.norm_feedforward(x))))
+    def hidden(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch FF"]:
+        return jax.nn.relu(self.up(self.norm_feedforward(x)))
 
     # Whole image.
 
     def __call__(self, x: Float[Array, "B N F"]) -> Float[Array, "B N F"]:
         deterministic = not self.has_rng("dropout")
         x = x + self.drop(self.attention(self.norm_attention(x)), deterministic=deterministic)
-        return x + self.drop(self.feedforward(x), deterministic=deterministic)
+        return x + self.drop(self.down(self.hidden(x)), deterministic=deterministic)
 
-    # Next site.
+    # Next site. The carry: that of the attention, and for one image the last kernel, transposed:
+    # then a step is as fast as parameters are read, and XLA's CPU backend reads them by rows, long
+    # ones faster (measured on [1024, 256]: 9 GB/s, transposed 14.5).
 
     def init_carry(self, batch: int) -> Carry:
-        return self.attention.init_carry(batch)
+        kernel = self.down.get_variable("params", "kernel").T if batch == 1 else None
+        return self.attention.init_carry(batch), kernel
 
     def begin_block(self, carry: Carry, block: Integer[Array, ""]) -> Carry:
-        return self.attention.begin_block(carry, block)
+        attention, kernel = carry
+        return self.attention.begin_block(attention, block), kernel
 
     def step(
         self, carry: Carry, x: Float[Array, "B F"], *place: Array
     ) -> tuple[Carry, Float[Array, "B F"]]:
-        carry, attended = self.attention.step(carry, self.norm_attention(x), *place)
+        attention, kernel = carry
+        attention, attended = self.attention.step(attention, self.norm_attention(x), *place)
         x = x + attended
-        return carry, x + self.feedforward(x)
+        hidden = self.hidden(x)
+        if kernel is None:
+            x = x + self.down(hidden)
+        else:
+            bias = self.down.get_variable("params", "bias").astype(x.dtype)[None]
+            x = x + (jnp.inner(hidden, kernel.astype(x.dtype)) + bias)
+        return (attention, kernel), x
 
 
 class Norm(nn.Module):
