@@ -257,9 +257,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         gates = jnp.concatenate([inputs, above], axis=-1) @ outside + bias
         return gates, kernel[2 * h : 3 * h]
 
-    def begin_row(
-        self, carry: Carry, right: Float[Array, "W B F"]
-    ) -> tuple[Carry, Array]:
+    def begin_row(self, carry: Carry, right: Float[Array, "W B F"]) -> tuple[Carry, Array]:
         """With the right-to-left states of the row above: what the pixels of this row need."""
         (inputs, state, _), left = carry
         above = self.left_to_right.from_states([state], 1)

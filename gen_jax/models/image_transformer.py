@@ -277,8 +277,8 @@ class TransformerLayer(nn.Module):
         return x + self.drop(self.down(self.hidden(x)), deterministic=deterministic)
 
     # Next site. The carry: that of the attention, and for one image the last kernel, transposed:
-    # then a step is as fast as parameters are read, and XLA's CPU backend reads them by rows, long
-    # ones faster (measured on [1024, 256]: 9 GB/s, transposed 14.5).
+    # then a step is as fast as parameters are read, and XLA's CPU backend reads long rows faster
+    # (experiments.benchmark_kernels).
 
     def init_carry(self, batch: int) -> Carry:
         kernel = self.down.get_variable("params", "kernel").T if batch == 1 else None
