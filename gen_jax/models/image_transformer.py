@@ -266,7 +266,7 @@ class TransformerLayer(nn.Module):
         self.down = dense(self.features, kernel_init=init)
         self.drop = nn.Dropout(self.dropout)
 
-    def hidden(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch FF"]:
+    def hidden(self, x: Float[Array, "*batch F"]) -> Float[Array, "*batch hidden"]:
         return jax.nn.relu(self.up(self.norm_feedforward(x)))
 
     # Whole image.
