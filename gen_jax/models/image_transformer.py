@@ -281,8 +281,10 @@ class TransformerLayer(nn.Module):
     # (experiments.benchmark_kernels).
 
     def init_carry(self, batch: int) -> Carry:
-        kernel = self.down.get_variable("params", "kernel").T if batch == 1 else None
-        return self.attention.init_carry(batch), kernel
+        if batch > 1:
+            return self.attention.init_carry(batch), None
+        kernel = self.down.get_variable("params", "kernel").T
+        return self.attention.init_carry(batch), kernel.astype(self.dtype)
 
     def begin_block(self, carry: Carry, block: Integer[Array, ""]) -> Carry:
         attention, kernel = carry
@@ -299,7 +301,7 @@ class TransformerLayer(nn.Module):
             x = x + self.down(hidden)
         else:
             bias = self.down.get_variable("params", "bias").astype(x.dtype)[None]
-            x = x + (jnp.inner(hidden, kernel.astype(x.dtype)) + bias)
+            x = x + (jnp.inner(hidden, kernel) + bias)
         return (attention, kernel), x
 
 
