@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_jax import sampling
-from gen_jax.layers.attention import CausalAttention, attend
+from gen_jax.layers.attention import CausalAttention, attend, attend_many
 from gen_jax.layers.query_blocks import QueryBlocks
 
 from .cases import (
@@ -190,9 +190,13 @@ def test_scores_and_softmax_are_wider_than_bfloat16():
         jnp.asarray(np.reshape(x, (1, 1, -1, 4)), jnp.bfloat16)
         for x in ([32, 2, 0, 0], [[16, 0, 0, 0], [16, 1, 0, 0]], [[0] * 4, [1] * 4])
     )
-    attended = attend(queries, [(keys, values, None)])
-    assert attended.dtype == jnp.bfloat16
-    np.testing.assert_allclose(attended.astype(float), 1 / (1 + np.exp(-1)), rtol=1e-2)
+    by_cells = (jnp.swapaxes(x, 2, 3) for x in (keys, values))
+    for attended in (
+        attend(queries, [(keys, values, None)]),
+        attend_many(queries, *by_cells, jnp.ones((1, 2), bool)),
+    ):
+        assert attended.dtype == jnp.bfloat16
+        np.testing.assert_allclose(attended.astype(float), 1 / (1 + np.exp(-1)), rtol=1e-2)
 
 
 BLOCKS = [
@@ -250,6 +254,19 @@ def test_memory_grows_with_the_sites_not_with_their_square(attention):
         needed.append(compiled.memory_analysis().temp_size_in_bytes)
     assert needed[1] < 5 * needed[0]
     assert needed[1] < 4 * 2 * (32 * 32) ** 2  # one square of scores of two heads
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_no_scores_are_kept_for_the_backward_pass(attention):
+    """What the gradient of a layer keeps is of the size of its queries, keys and values."""
+    blocks = QueryBlocks(attention, 16, 16, (4, 8), (4, 8))
+    layer = CausalAttention(8, 2, blocks, 1.0, "float32")
+    x = normal(1, 256, 8)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    _, backward = jax.vjp(lambda x: layer.apply(variables, x), x)
+    kept = [leaf for leaf in jax.tree.leaves(backward) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    # Scores would be 5 times as many in the smallest case.
+    assert max(leaf.size for leaf in kept) <= 3 * x.size
 
 
 # The model.

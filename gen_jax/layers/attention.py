@@ -3,21 +3,22 @@
     attention(q, K, V) = softmax(q Kᵀ / √d_h + mask) V
 
 Whole image: one query block after another attends to its memory and, causally, to itself, so that
-the scores held at once are those of a block, and memory grows in proportion to the image. Next
-site: keys and values of the memory are gathered once a block; each step writes its own beside them
-and attends once. `gen_jax.layers.query_blocks` says who sees whom.
-
-Keys and values are `[B, heads, cells, d_h]`: a step reads the cells of an image and a head as one
-run of memory, and writes one short one.
+the scores held at once are those of a block, and memory grows in proportion to the image; the
+backward pass computes them again from what is kept of them, the maximum and the sum of each row.
+Next site: keys and values of the memory are gathered once a block; each step writes its own beside
+them and attends once. There they are `[B, heads, cells, d_h]`: a step reads the cells of an image
+and a head as one run of memory, and writes one short one. `gen_jax.layers.query_blocks` says who
+sees whom.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import QueryBlocks
@@ -57,6 +58,28 @@ def attend(
     return functools.reduce(jnp.add, parts) / total.astype(queries.dtype)
 
 
+def attend_many(
+    queries: Float[Array, "B heads Q D"],
+    keys: Float[Array, "B heads D cells"],
+    values: Float[Array, "B heads D cells"],
+    mask: Bool[Array, "Q cells"],
+) -> Float[Array, "B heads Q D"]:
+    """Attention of many queries to one run of keys, where the mask says so.
+
+    Scores and softmax are at least in float32. Cells are last in keys and values: then the gradient
+    needs no transpose of the weights, which are the largest array by far.
+    """
+    dtype = jnp.float64 if queries.dtype == jnp.float64 else jnp.float32
+    queries = queries * queries.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhdk->bhqk", queries, keys, preferred_element_type=dtype)
+    scores = scores + jnp.where(mask, 0, -jnp.inf).astype(dtype)[None, None]
+    most = jnp.max(jax.lax.stop_gradient(scores), axis=-1, keepdims=True)
+    weights = jnp.exp(scores - checkpoint_name(most, "attended"))
+    total = checkpoint_name(jnp.sum(weights, axis=-1, keepdims=True), "attended")
+    attended = jnp.einsum("bhqk,bhdk->bhqd", weights.astype(queries.dtype), values)
+    return checkpoint_name(attended, "attended") / total.astype(queries.dtype)
+
+
 class CausalAttention(nn.Module):
     """Multi-head self-attention: each cell sees its block's memory, and its block up to itself."""
 
@@ -77,7 +100,8 @@ class CausalAttention(nn.Module):
     def __call__(self, x: Float[Array, "B N F"]) -> Float[Array, "B N F"]:
         batch, cells, _ = x.shape
         qkv = self.qkv(x).reshape(batch, cells, 3, self.num_heads, -1)
-        queries, keys, values = jnp.moveaxis(qkv, (2, 3), (0, 2))
+        queries = jnp.swapaxes(qkv[:, :, 0], 1, 2)
+        keys, values = jnp.moveaxis(qkv[:, :, 1:], (2, 1), (0, 4))
         blocks = self.blocks
         view = _attend_to_prefixes if blocks.attention == "full" else _attend_to_rectangles
         attended = view(blocks, queries, keys, values)
@@ -155,68 +179,94 @@ class CausalAttention(nn.Module):
 def _attend_to_rectangles(
     blocks: QueryBlocks,
     queries: Float[Array, "B heads N D"],
-    keys: Float[Array, "B heads N D"],
-    values: Float[Array, "B heads N D"],
+    keys: Float[Array, "B heads D N"],
+    values: Float[Array, "B heads D N"],
 ) -> Float[Array, "B heads N D"]:
-    """A query block at a time, each to its flanges and itself.
-
-    Scores are computed again in the backward pass, so that none are kept.
-    """
+    """A query block at a time, one row of blocks after another, each to its flanges and itself."""
     (height, width), (above, aside) = blocks.size, blocks.reach
-    batch, heads, _, depth = queries.shape
-
-    def padded(x: Array) -> Array:
-        grid = x.reshape(batch, heads, *blocks.grid, depth)
-        return jnp.pad(grid, ((0, 0), (0, 0), *blocks.padding, (0, 0)))
-
-    queries, keys, values = padded(queries), padded(keys), padded(values)
+    (rows, columns), (batch, heads, _, depth) = blocks.counts, queries.shape
     causal = jnp.tri(height * width, dtype=bool)
 
-    @jax.checkpoint
-    def block(inputs: tuple[Array, Array, Array]) -> Array:
-        corner, remembered, own_cells = inputs
+    def cut(x: Float[Array, "B heads D H W"]) -> Float[Array, "B heads D cells"]:
+        sides = x[..., above:, :aside], x[..., above:, aside : aside + width]
+        runs = [run.reshape(batch, heads, depth, -1) for run in (x[..., :above, :], *sides)]
+        return jnp.concatenate(runs, axis=-1)
 
-        def cut(x: Array, row: int, column: int, rows: int, columns: int) -> Array:
-            start = (0, 0, corner[0] + row, corner[1] + column, 0)
-            size = (batch, heads, rows, columns, depth)
-            return jax.lax.dynamic_slice(x, start, size).reshape(batch, heads, -1, depth)
+    def block(inputs: tuple[Array, ...]) -> Array:
+        queries, keys, values, remembered, own_cells = inputs
+        past = jnp.broadcast_to(remembered[None], (len(causal), len(remembered)))
+        mask = jnp.concatenate([past, causal & own_cells[None]], axis=1)
+        return attend_many(queries, cut(keys), cut(values), mask)
 
-        def memory(x: Array) -> Array:
-            flanges = (cut(x, 0, 0, above, width + 2 * aside), cut(x, above, 0, height, aside))
-            return jnp.concatenate(flanges, axis=2)
+    def row(inputs: tuple[Array, ...]) -> Array:
+        queries, keys, values, *masks = inputs
+        beside = (aside, aside if above else 0)
+        keys, values = (_windows(x, 4, width, beside) for x in (keys, values))
+        return jax.lax.map(_scores_again(block), (queries, keys, values, *masks))
 
-        own = functools.partial(cut, row=above, column=aside, rows=height, columns=width)
-        past = (memory(keys), memory(values), remembered[None])
-        return attend(own(queries), [past, (own(keys), own(values), causal & own_cells[None])])
+    def grid(x: Array) -> Array:
+        return x.reshape(*x.shape[:3], *blocks.grid)
 
-    inputs = (blocks.corners, blocks.memory >= 0, blocks.cells >= 0)
-    attended = jax.lax.map(block, jax.tree.map(jnp.asarray, inputs))
-    attended = attended.reshape(*blocks.counts, batch, heads, height, width, depth)
-    rows, columns = (n * size for n, size in zip(blocks.counts, blocks.size, strict=True))
-    grid = jnp.transpose(attended, (2, 3, 0, 4, 1, 5, 6)).reshape(
-        batch, heads, rows, columns, depth
+    keys, values = (_windows(grid(x), 3, height, (above, 0)) for x in (keys, values))
+    below = ((0, rows * height - blocks.grid[0]), (0, columns * width - blocks.grid[1]))
+    queries = queries.reshape(batch, heads, *blocks.grid, depth)
+    queries = jnp.pad(queries, ((0, 0), (0, 0), *below, (0, 0)))
+    queries = queries.reshape(batch, heads, rows, height, columns, width, depth)
+    queries = jnp.transpose(queries, (2, 4, 0, 1, 3, 5, 6))
+    queries = queries.reshape(rows, columns, batch, heads, height * width, depth)
+    masks = (
+        jnp.asarray(cells >= 0).reshape(rows, columns, -1)
+        for cells in (blocks.memory, blocks.cells)
     )
-    grid = grid[:, :, : blocks.grid[0], : blocks.grid[1]]
-    return grid.reshape(batch, heads, -1, depth)
+    attended = jax.lax.map(_scores_again(row), (queries, keys, values, *masks))
+    attended = attended.reshape(rows, columns, batch, heads, height, width, depth)
+    attended = jnp.transpose(attended, (2, 3, 0, 4, 1, 5, 6))
+    attended = attended.reshape(batch, heads, rows * height, columns * width, depth)
+    return attended[:, :, : blocks.grid[0], : blocks.grid[1]].reshape(batch, heads, -1, depth)
 
 
 def _attend_to_prefixes(
     blocks: QueryBlocks,
     queries: Float[Array, "B heads N D"],
-    keys: Float[Array, "B heads N D"],
-    values: Float[Array, "B heads N D"],
+    keys: Float[Array, "B heads D N"],
+    values: Float[Array, "B heads D N"],
 ) -> Float[Array, "B heads N D"]:
     """A query block at a time, each to all cells up to itself: half of a square of scores."""
     cells, steps = queries.shape[2], blocks.size[1]
     attended = []
     for start in range(0, cells, steps):
         stop = min(start + steps, cells)
-        past = (keys[:, :, :start], values[:, :, :start], None)
-        own = (keys[:, :, start:stop], values[:, :, start:stop])
-        causal = jnp.tri(stop - start, dtype=bool)
-        memories = [past, (*own, causal)] if start else [(*own, causal)]
-        attended.append(jax.checkpoint(attend)(queries[:, :, start:stop], memories))
+        causal = jnp.tri(stop - start, stop, start, dtype=bool)
+        attended.append(
+            _scores_again(attend_many)(
+                queries[:, :, start:stop], keys[..., :stop], values[..., :stop], causal
+            )
+        )
     return jnp.concatenate(attended, axis=2)
+
+
+def _scores_again(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Keeps no scores for the backward pass, but their maxima and sums; they are computed again."""
+    policy = jax.checkpoint_policies.save_only_these_names("attended")
+    return jax.checkpoint(function, policy=policy)
+
+
+def _windows(x: Array, axis: int, size: int, margins: tuple[int, int]) -> Array:
+    """Overlapping windows along an axis, `[count, …]`: runs of `size` with what lies beside them.
+
+    Zeros lie outside. Made of slices, so that its gradient is a sum of a few shifted arrays.
+    """
+    length, (before, after) = x.shape[axis], margins
+    count, leading, trailing = -(-length // size), -(-before // size), -(-after // size)
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (leading * size, (count + trailing) * size - length)
+    runs = jnp.pad(x, padding)
+    runs = runs.reshape(*x.shape[:axis], leading + count + trailing, size, *x.shape[axis + 1 :])
+    runs = jnp.moveaxis(runs, axis, 0)
+    beside = [runs[n : n + count] for n in range(leading + 1 + trailing)]
+    windows = jnp.concatenate(beside, axis=axis + 1)
+    first = leading * size - before
+    return jax.lax.slice_in_dim(windows, first, first + before + size + after, axis=axis + 1)
 
 
 def _flanges(
