@@ -1,6 +1,8 @@
 """Three methods, one distribution: equal images, the model's frequencies, exact completion."""
 
 import itertools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,21 @@ def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
     ask = sampling.compiler_options.__wrapped__
     assert ask("cpu") == known
     assert ask(None) == {}
+
+
+@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM", "DiagonalBiLSTM"])
+def test_a_step_copies_no_row(name):
+    """XLA updates the rows that a step carries in place, without our options too (a user's jit)."""
+    width, batch, features = 40, 8, 8
+    model = make(name, "bernoulli", (4, width), features=features)
+    draw = jax.jit(lambda variables, key: sampling.sample(model, variables, key, batch))
+    program = draw.lower(perturbed(model), KEY).compile().as_text()
+    parts = dict(re.findall(r"^%?(\S+) \(.*?\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    bodies = [parts[name] for name in re.findall(r" while\(.*body=%?([\w.-]+)", program)]
+    steps = [body for body in bodies if " while(" not in body and " dot(" in body]
+    assert steps
+    for shape in re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", "".join(steps)):
+        assert math.prod(map(int, shape.split(","))) < width * batch * features, shape
 
 
 def test_sampling_inside_another_program():

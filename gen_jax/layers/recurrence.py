@@ -27,7 +27,7 @@ from gen_jax.layers.convolution import (
     put,
 )
 from gen_jax.layers.diagonals import scan_diagonals
-from gen_jax.typing import Array, Carry, Dtype, Float, Labels
+from gen_jax.typing import Array, Carry, Context, Dtype, Float, Labels
 
 
 def lstm(
@@ -155,20 +155,20 @@ class RowLSTMLayer(nn.Module):
         window = jnp.zeros((batch, side * 2 * self.features), self.dtype)
         return jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window
 
-    def begin_row(self, carry: Carry) -> tuple[Carry, Array]:
+    def begin_row(self, carry: Carry) -> tuple[Carry, Context]:
         """State-to-state of the whole row."""
         state, cell, window = carry
         above = self.gates.from_states(
             [state[tap : tap + len(cell)] for tap in range(self.kernel_size)], 0
         )
-        return (state, cell, jnp.zeros_like(window)), above
+        return (state, cell, jnp.zeros_like(window)), (above, cell)
 
     def pixel(
-        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
+        self, carry: Carry, context: Context, column: Array, inputs: list[Array]
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
         state_row, cell_row, window = carry
-        cell_above = jax.lax.dynamic_index_in_dim(cell_row, column, 0, keepdims=False)
+        context, cell_above = context
         states: list[Array] = []
         cells: list[Array] = []
         outputs: list[Array] = []
