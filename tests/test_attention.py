@@ -205,6 +205,8 @@ BLOCKS = [
     QueryBlocks("local_1d", 4, 6, (1, 6)),
     QueryBlocks("local_1d", 3, 14, (1, 22)),
     *(QueryBlocks("local_2d", *shape) for shape in SHAPES_2D),
+    # Flanges over several blocks, and in one direction only.
+    *(QueryBlocks("local_2d", 6, 8, (2, 2), flange) for flange in ((3, 5), (0, 5), (3, 0))),
 ]
 
 
@@ -253,12 +255,12 @@ def test_memory_grows_with_the_sites_not_with_their_square(attention):
         compiled = jax.jit(jax.grad(loss)).lower(variables, x).compile()
         needed.append(compiled.memory_analysis().temp_size_in_bytes)
     assert needed[1] < 5 * needed[0]
-    assert needed[1] < 4 * 2 * (32 * 32) ** 2  # one square of scores of two heads
+    assert needed[1] < 4 * 2 * (32 * 32) ** 2 / 8  # of one square of scores of two heads
 
 
 @pytest.mark.parametrize("attention", KINDS)
 def test_no_scores_are_kept_for_the_backward_pass(attention):
-    """What the gradient of a layer keeps is of the size of its queries, keys and values."""
+    """What the gradient of a layer keeps is no larger than its queries, keys and values here."""
     blocks = QueryBlocks(attention, 16, 16, (4, 8), (4, 8))
     layer = CausalAttention(8, 2, blocks, 1.0, "float32")
     x = normal(1, 256, 8)

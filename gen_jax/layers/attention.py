@@ -4,7 +4,8 @@
 
 Whole image: one query block after another attends to its memory and, causally, to itself, so that
 the scores held at once are those of a block, and memory grows in proportion to the image; the
-backward pass computes them again from what is kept of them, the maximum and the sum of each row.
+backward pass computes them again. (For full attention, whose blocks are in no loop, XLA's CPU
+backend may find that it has them already, and keep them.)
 Next site: keys and values of the memory are gathered once a block; each step writes its own beside
 them and attends once. There they are `[B, heads, cells, d_h]`: a step reads the cells of an image
 and a head as one run of memory, and writes one short one. `gen_jax.layers.query_blocks` says who
@@ -31,7 +32,7 @@ Memory = tuple[Float[Array, "B heads _ D"], Float[Array, "B heads _ D"], Array |
 def attend(
     queries: Float[Array, "B heads Q D"], memories: Sequence[Memory]
 ) -> Float[Array, "B heads Q D"]:
-    """Attention over several runs of keys under one softmax; masks broadcast to `[Q, K]`.
+    """Attention over several runs of keys under one softmax; masks broadcast to `[Q, cells]`.
 
     Scores and softmax are at least in float32.
     """
@@ -66,12 +67,13 @@ def attend_many(
 ) -> Float[Array, "B heads Q D"]:
     """Attention of many queries to one run of keys, where the mask says so.
 
-    Scores and softmax are at least in float32. Cells are last in keys and values: then the gradient
-    needs no transpose of the weights, which are the largest array by far.
+    Every query sees a cell. Scores and softmax are at least in float32. Cells are last in keys and
+    values: then the gradient needs no transpose of the weights, which are the largest array by far.
     """
     dtype = jnp.float64 if queries.dtype == jnp.float64 else jnp.float32
     queries = queries * queries.shape[-1] ** -0.5
     scores = jnp.einsum("bhqd,bhdk->bhqk", queries, keys, preferred_element_type=dtype)
+    # Added, not selected: XLA's CPU backend makes it one program with the matmul.
     scores = scores + jnp.where(mask, 0, -jnp.inf).astype(dtype)[None, None]
     most = jnp.max(jax.lax.stop_gradient(scores), axis=-1, keepdims=True)
     weights = jnp.exp(scores - checkpoint_name(most, "attended"))
@@ -187,7 +189,7 @@ def _attend_to_rectangles(
     (rows, columns), (batch, heads, _, depth) = blocks.counts, queries.shape
     causal = jnp.tri(height * width, dtype=bool)
 
-    def cut(x: Float[Array, "B heads D H W"]) -> Float[Array, "B heads D cells"]:
+    def cut(x: Float[Array, "B heads D rows columns"]) -> Float[Array, "B heads D cells"]:
         sides = x[..., above:, :aside], x[..., above:, aside : aside + width]
         runs = [run.reshape(batch, heads, depth, -1) for run in (x[..., :above, :], *sides)]
         return jnp.concatenate(runs, axis=-1)
@@ -199,6 +201,7 @@ def _attend_to_rectangles(
         return attend_many(queries, cut(keys), cut(values), mask)
 
     def row(inputs: tuple[Array, ...]) -> Array:
+        # Windows along the columns are kept no more than scores are.
         queries, keys, values, *masks = inputs
         beside = (aside, aside if above else 0)
         keys, values = (_windows(x, 4, width, beside) for x in (keys, values))
@@ -246,7 +249,10 @@ def _attend_to_prefixes(
 
 
 def _scores_again(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Keeps no scores for the backward pass, but their maxima and sums; they are computed again."""
+    """Keeps no scores for the backward pass, which computes them again.
+
+    Of each query its highest score, the sum of its weights and what it attended to are kept.
+    """
     policy = jax.checkpoint_policies.save_only_these_names("attended")
     return jax.checkpoint(function, policy=policy)
 
@@ -254,7 +260,8 @@ def _scores_again(function: Callable[..., Array]) -> Callable[..., Array]:
 def _windows(x: Array, axis: int, size: int, margins: tuple[int, int]) -> Array:
     """Overlapping windows along an axis, `[count, …]`: runs of `size` with what lies beside them.
 
-    Zeros lie outside. Made of slices, so that its gradient is a sum of a few shifted arrays.
+    Zeros lie outside. Made of slices, so that its gradient is a sum of a few shifted arrays; all
+    windows together are larger than `x` by the ratio of their length to `size`.
     """
     length, (before, after) = x.shape[axis], margins
     count, leading, trailing = -(-length // size), -(-before // size), -(-after // size)
