@@ -30,6 +30,7 @@ from gen_jax.models.image_model import ImageModel, at_least, check_labels
 from gen_jax.models.latent import LatentModel
 from gen_jax.site_by_site import METHODS, Canvas, Method, generation_order
 from gen_jax.typing import Array, Float, Int, Integer, Key, Known, Labels, Levels, UInt
+from gen_jax.xla import Options, known_options
 
 
 class Generation(NamedTuple):
@@ -197,7 +198,7 @@ def run(
         return _compiled(platform)(model, *arguments, method, mesh)
 
 
-_COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
+_COMPILER_OPTIONS: dict[str, Options] = {
     "cpu": {
         # Otherwise what a scan carries is copied where it need not be.
         "xla_cpu_copy_insertion_use_region_analysis": True,
@@ -210,14 +211,7 @@ _COMPILER_OPTIONS: dict[str, dict[str, bool | str]] = {
 @functools.cache
 def compiler_options(platform: str | None) -> dict[str, bool | str]:
     """Options of XLA for sampling on a platform: those of ours that this version knows."""
-    known = {}
-    for name, value in _COMPILER_OPTIONS.get(platform or "", {}).items():
-        try:
-            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
-        except jax.errors.JaxRuntimeError:
-            continue  # faster with it, no different without it
-        known[name] = value
-    return known
+    return known_options(_COMPILER_OPTIONS.get(platform or "", {}))
 
 
 @functools.cache

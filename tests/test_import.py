@@ -65,6 +65,7 @@ print(sorted(loaded & set({HEAVY})), sorted(new & {{"gen_jax"}}))
 
 RANK = {
     "typing": 0,
+    "xla": 0,
     "likelihoods": 1,
     "layers": 1,
     "models": 2,

@@ -27,6 +27,7 @@ from gen_jax.training.state import (
 )
 from gen_jax.training.step import Evaluation, eval_step, summarize, train_step
 from gen_jax.typing import Array, Key, Levels
+from gen_jax.xla import known_options
 
 StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Array]]]
 
@@ -141,7 +142,23 @@ def compile_train_step(
         )
         return state, {**metrics, "learning_rate": jnp.asarray(learning_rate)}
 
-    return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=replicated(mesh),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform) or None,
+    )
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, bool | str]:
+    """Options of XLA for a training step on a platform: those of ours that this version knows."""
+    if platform != "cpu":
+        return {}
+    # All kinds that YNNPACK takes over but convolutions: it is slow at the gradient of a kernel
+    # (experiments.benchmark_training has Gated PixelCNN's step).
+    kinds = (f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "REDUCE", "INDIVIDUAL_DOT"))
+    return known_options({"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds)})
 
 
 _eval_step = jax.jit(eval_step, static_argnames=("model", "objective"))

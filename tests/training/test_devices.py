@@ -1,6 +1,7 @@
 """Training on four devices is training on one."""
 
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -105,6 +106,25 @@ def test_accumulation_moves_no_rows_between_devices():
     assert "all-reduce" in program
     for collective in ("all-to-all", "all-gather", "collective-permute"):
         assert collective not in program
+
+
+def test_ynnpack_takes_over_no_convolution_of_a_step():
+    """It is slow at the gradient of a kernel; what it fuses is in computations of its own."""
+    # Small convolutions it leaves alone.
+    model = models.PixelCNN((28, 28, 1), likelihoods.Bernoulli(), features=32, num_layers=1)
+    step = devices.compile_train_step(
+        ONE, model=model, objective=training.LogLikelihood(), optimizer=tiny.OPTIMIZER, num_steps=3
+    )
+    state = devices.abstract_state(model, tiny.OPTIMIZER, 3, ONE)
+    batch = {"images": jax.ShapeDtypeStruct((16, *model.image_shape), np.uint8)}
+    program = step.lower(state, batch, jax.random.key(0)).compile().as_text()  # type: ignore[attr-defined]
+    fused = re.findall(r"^%fused_computation.*?^}", program, re.MULTILINE | re.DOTALL)
+    assert " convolution(" in program
+    assert not any(" convolution(" in computation for computation in fused)
+
+
+def test_options_are_those_of_a_platform():
+    assert devices.compiler_options("tpu") == {}
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")
