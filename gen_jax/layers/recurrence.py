@@ -168,13 +168,13 @@ class RowLSTMLayer(nn.Module):
     ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
         """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
         state_row, cell_row, window = carry
-        context, cell_above = context
+        gates_above, cell_above = context
         states: list[Array] = []
         cells: list[Array] = []
         outputs: list[Array] = []
 
         def group(s: int) -> None:
-            gates = self.gates.group(s, window, inputs, [], context)
+            gates = self.gates.group(s, window, inputs, [], gates_above)
             state, cell = lstm(gates, pick(cell_above, s, self.groups))
             states.append(state)
             cells.append(cell)
