@@ -3,7 +3,7 @@
 A batch of one does two operations for each parameter that it reads, so drawing one image is as fast
 as memory is read. Each kernel of a transformer layer is applied to one vector, as it lies in memory
 `[inputs, outputs]` and as its transpose, going round enough copies that none stays in a cache. Both
-are timed in turn, compilation apart. Pin a core with `taskset -c 0`.
+are compiled as a sampler is and timed in turn, compilation apart. Pin a core with `taskset -c 0`.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli, timing
+from gen_jax import sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,8 @@ def _reader(
         return jax.lax.scan(go_round, vector, None, length=rounds)[0]
 
     vector = np.ones((1, inputs), np.float32)
-    return timing.compile_call(read, kernels, vector)[0]
+    options = sampling.compiler_options(jax.default_backend())
+    return timing.compile_call(read, kernels, vector, options=options)[0]
 
 
 if __name__ == "__main__":

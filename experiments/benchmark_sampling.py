@@ -1,8 +1,9 @@
 """How fast is sampling? `python -m experiments.benchmark_sampling [PRESET] [--batch-sizes 1 8 64]`.
 
 For each batch size: seconds by scan, fixed_point and naive, against ONE whole-image pass of the
-same batch. Pass and sampler are timed in turn, in the same process, and their ratio is the median
-of the pairs. The floor is the larger of a pass's arithmetic at the rate of a large matmul and, with
+same batch. Pass and samplers are compiled with the same options of XLA and timed in turn, in the
+same process, and their ratio is the median of the pairs; so is that of the scan by XLA's defaults
+and the scan. The floor is the larger of a pass's arithmetic at the rate of a large matmul and, with
 attention, of the memory traffic of keys, values and parameters. Compilation is timed apart. Naive
 runs its first sites only and is scaled by their share, which the table says. Passes of fixed_point
 depend on the parameters: give a trained run.
@@ -96,7 +97,10 @@ def _measure(
         model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
     )
     num_sites = math.prod(model.image_shape[:2]) * model.sites
-    one_pass, compile_pass = timing.compile_call(model.apply, variables, images, labels)
+    xla_options = sampling.compiler_options(jax.default_backend())
+    one_pass, compile_pass = timing.compile_call(
+        model.apply, variables, images, labels, options=xla_options
+    )
     row: dict[str, Any] = {
         "batch": batch,
         "image_shape": model.image_shape,
@@ -106,7 +110,6 @@ def _measure(
         "methods": {},
     }
     row["floor"] = _floor(model, variables, images, labels, options)
-    xla_options = sampling.compiler_options(jax.default_backend())
     for method in methods:
         sites = min(options.naive_sites, num_sites)
         share = sites / num_sites if method == "naive" else 1.0
@@ -114,8 +117,12 @@ def _measure(
         sampler, compile_seconds = timing.compile_call(
             draw, variables, jax.random.key(1), images, labels, options=xla_options
         )
+        calls = [one_pass, sampler]
+        if method == "scan" and xla_options:
+            calls.append(timing.compile_call(draw, variables, jax.random.key(1), images, labels)[0])
+            timing.seconds(calls[-1])
         passes = int(sampler()[1])  # and a warm-up
-        times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
+        times = timing.in_turn(*calls, repeats=options.repeats)
         times[:, 1] /= share
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
@@ -127,6 +134,9 @@ def _measure(
             "passes": num_sites if method == "naive" else passes,
             "timed_sites": sites if method == "naive" else num_sites,
         }
+        if len(calls) > 2:
+            over = np.median(times[:, 2] / times[:, 1])
+            row["methods"][method]["default_options_over_ours"] = float(over)
     if "naive" in row["methods"]:
         naive = row["methods"]["naive"]["seconds"]
         for result in row["methods"].values():
@@ -190,11 +200,12 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{parameters}, {environment['device']}, medians of {options.repeats}")
     for column in (
         "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",
-        "/ pass", "/ floor", "passes", "x naive", "compile, s",
+        "/ pass", "/ floor", "passes", "x naive", "compile, s", "default XLA",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
         for method, result in row["methods"].items():
+            default = result.get("default_options_over_ours")
             scaled = result["timed_sites"] < row["sites"]
             note = f" ({result['timed_sites']} of {row['sites']} sites, scaled)" if scaled else ""
             table.add_row(
@@ -211,6 +222,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
                 str(result["passes"]),
                 f"{result['over_naive']:.1f}" if "over_naive" in result else "",
                 f"{result['compile_seconds']:.1f}",
+                f"{default:.2f} x" if default else "",
             )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     folder = Path(options.output)

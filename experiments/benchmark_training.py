@@ -2,8 +2,8 @@
 
 For each preset's model: seconds of one whole-image pass and of one training step (gradient, AdamW,
 EMA) on random images, images/s, and the rate of their matmuls and convolutions against that of a
-2048 x 2048 matmul timed in turn, in the same process; and the step without the options of XLA that
-gen_jax.training compiles it with on CPU, in turn with the step. What a step computes again in its
+2048 x 2048 matmul timed in turn, in the same process; and both without the options of XLA that
+gen_jax.training compiles them with on CPU, in turn with them. What a step computes again in its
 backward pass counts as often as it is done. Compilation is timed apart.
 """
 
@@ -22,7 +22,7 @@ from rich.table import Table
 from experiments import cli, timing
 from experiments.presets import find
 from gen_jax import models, training
-from gen_jax.training.devices import compiler_options
+from gen_jax.training.devices import compiler_options, evaluation_options
 from gen_jax.training.workdir import write_atomically
 
 
@@ -84,10 +84,10 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
 
     matmul, matmul_flops = timing.large_matmul()
     row: dict[str, Any] = {"model": models.to_dict(model), "batch": batch}
-    xla = compiler_options(jax.default_backend())
+    platform = jax.default_backend()
     for name, function, arguments, chosen in (
-        ("pass", one_pass, ({"params": state.params}, inputs), {}),
-        ("step", step, (state, inputs, jax.random.key(1)), xla),
+        ("pass", one_pass, ({"params": state.params}, inputs), evaluation_options(platform)),
+        ("step", step, (state, inputs, jax.random.key(1)), compiler_options(platform)),
     ):
         flops = timing.count_flops(function, *arguments)
         call, compile_seconds = timing.compile_call(function, *arguments, options=chosen)

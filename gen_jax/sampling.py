@@ -30,7 +30,7 @@ from gen_jax.models.image_model import ImageModel, at_least, check_labels
 from gen_jax.models.latent import LatentModel
 from gen_jax.site_by_site import METHODS, Canvas, Method, generation_order
 from gen_jax.typing import Array, Float, Int, Integer, Key, Known, Labels, Levels, UInt
-from gen_jax.xla import Options, known_options
+from gen_jax.xla import WIDE_VECTORS, Options, known_options
 
 
 class Generation(NamedTuple):
@@ -204,12 +204,15 @@ _COMPILER_OPTIONS: dict[str, Options] = {
         "xla_cpu_copy_insertion_use_region_analysis": True,
         # It makes two programs of each sum: as long as the sum itself, where one image is drawn.
         "xla_disable_hlo_passes": "tree_reduction_rewriter",
+        # At level 3 LLVM unrolls loops over 16 or 32 features whole, and then leaves them scalar.
+        "xla_backend_optimization_level": 2,
+        **WIDE_VECTORS,
     }
 }
 
 
 @functools.cache
-def compiler_options(platform: str | None) -> dict[str, bool | str]:
+def compiler_options(platform: str | None) -> dict[str, bool | int | str]:
     """Options of XLA for sampling on a platform: those of ours that this version knows."""
     return known_options(_COMPILER_OPTIONS.get(platform or "", {}))
 

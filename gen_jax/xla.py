@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 import jax
 
-Options = Mapping[str, bool | str]
+Options = Mapping[str, bool | int | str]
+
+# LLVM prefers vectors of 256 bits, even where a CPU has longer ones. Where it has none, no
+# program is any different.
+WIDE_VECTORS: Options = {"xla_cpu_prefer_vector_width": "512"}
 
 
-def known_options(options: Options) -> dict[str, bool | str]:
+def known_options(options: Options) -> dict[str, bool | int | str]:
     """Those of `options` that XLA accepts here; a program is no different without the others."""
     known = {}
     for name, value in options.items():

@@ -43,7 +43,9 @@ def attend(
     for keys, _, mask in memories:
         run = jnp.einsum("bhqd,bhkd->bhqk", queries, keys, preferred_element_type=dtype)
         if mask is not None:
-            run = jnp.where(mask.reshape((1,) * (4 - mask.ndim) + mask.shape), run, -jnp.inf)
+            # Added, not selected: XLA's CPU backend makes no vectors of a maximum over a choice.
+            unseen = jnp.where(mask, 0, -jnp.inf).astype(dtype)
+            run = run + unseen.reshape((1,) * (4 - mask.ndim) + mask.shape)
         scores.append(run)
     # No softmax is over nothing: a block's first cell is in the image, and all of it attend to it.
     joined = jnp.concatenate(scores, axis=-1)

@@ -27,7 +27,7 @@ from gen_jax.training.state import (
 )
 from gen_jax.training.step import Evaluation, eval_step, summarize, train_step
 from gen_jax.typing import Array, Key, Levels
-from gen_jax.xla import known_options
+from gen_jax.xla import WIDE_VECTORS, known_options
 
 StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Array]]]
 
@@ -151,17 +151,29 @@ def compile_train_step(
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, bool | str]:
+def compiler_options(platform: str) -> dict[str, bool | int | str]:
     """Options of XLA for a training step on a platform: those of ours that this version knows."""
     if platform != "cpu":
         return {}
     # All kinds that YNNPACK takes over but convolutions: it is slow at the gradient of a kernel
     # (experiments.benchmark_training has Gated PixelCNN's step).
     kinds = (f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "REDUCE", "INDIVIDUAL_DOT"))
-    return known_options({"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds)})
+    return known_options({"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds), **WIDE_VECTORS})
 
 
-_eval_step = jax.jit(eval_step, static_argnames=("model", "objective"))
+@functools.cache
+def evaluation_options(platform: str) -> dict[str, bool | int | str]:
+    """Options of XLA for scoring images on a platform: those of ours that this version knows."""
+    return known_options(WIDE_VECTORS) if platform == "cpu" else {}
+
+
+@functools.cache
+def _compiled_eval_step(platform: str) -> Callable[..., Any]:
+    return jax.jit(
+        eval_step,
+        static_argnames=("model", "objective"),
+        compiler_options=evaluation_options(platform) or None,
+    )
 
 
 def evaluate(
@@ -179,11 +191,12 @@ def evaluate(
     """
     mesh = make_mesh() if mesh is None else mesh
     params = jax.device_put(params, replicated(mesh))
+    score = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, ()
     for i, batch in enumerate(batches):
         image_shape = batch["images"].shape[1:]
         batch = put_batch(batch, mesh)
-        nats, terms = _eval_step(
+        nats, terms = score(
             params, batch, jax.random.fold_in(key, i), model=model, objective=objective
         )
         # Read a batch only once the next is on its way.

@@ -124,7 +124,9 @@ def test_ynnpack_takes_over_no_convolution_of_a_step():
 
 
 def test_options_are_those_of_a_platform():
-    assert devices.compiler_options("tpu") == {}
+    for options in (devices.compiler_options, devices.evaluation_options):
+        assert options("tpu") == {}
+        assert options("cpu")
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")
