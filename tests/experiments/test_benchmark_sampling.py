@@ -36,6 +36,7 @@ def test_measures_every_method(tmp_path):
         for method in row["methods"].values():
             assert method["images_per_second"] == pytest.approx(row["batch"] / method["seconds"])
             assert method["compile_seconds"] > 0
+        assert row["methods"]["scan"]["over_pass_of_same_options"] > 0
         assert row["methods"]["scan"]["default_options_over_ours"] > 0
     assert (tmp_path / "sampling.png").stat().st_size > 1000
 
