@@ -1,8 +1,6 @@
 """Three methods, one distribution: equal images, the model's frequencies, exact completion."""
 
 import itertools
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -54,45 +52,6 @@ def sample(model, variables, count=BATCH, **options):
 def in_double(name, case):
     """The model in float64 that all tests of a case share, so that its samplers compile once."""
     return make(name, case, dtype="float64", num_layers=2 if case == "categorical" else 1)
-
-
-def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    known = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    options = {**known, "xla_cpu_of_another_version": True}
-    monkeypatch.setattr(sampling, "_COMPILER_OPTIONS", {"cpu": options, "tpu": options})
-    ask = sampling.compiler_options.__wrapped__
-    assert ask("cpu") == known
-    assert ask(None) == {}
-
-
-@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM", "DiagonalBiLSTM"])
-def test_a_step_copies_no_row(name):
-    """XLA updates the rows that a step carries in place, without our options too (a user's jit)."""
-    width, batch, features = 40, 8, 8
-    model = make(name, "bernoulli", (4, width), features=features)
-    draw = jax.jit(lambda variables, key: sampling.sample(model, variables, key, batch))
-    program = draw.lower(perturbed(model), KEY).compile().as_text()
-    parts = dict(re.findall(r"^%?(\S+) \(.*?\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
-    bodies = [parts[name] for name in re.findall(r" while\(.*body=%?([\w.-]+)", program)]
-    steps = [body for body in bodies if " while(" not in body and " dot(" in body]
-    assert steps
-    for shape in re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", "".join(steps)):
-        assert math.prod(map(int, shape.split(","))) < width * batch * features, shape
-
-
-def test_sampling_inside_another_program():
-    """In a jit or a vmap of the user's, with or without anything traced, as outside of it."""
-    model = make("RowLSTM", "bernoulli")
-    variables = perturbed(model)
-    keys = jax.random.split(KEY, 2)
-
-    def draw(key, variables=variables):
-        return sampling.sample(model, variables, key, 3)
-
-    outside = np.stack([draw(key) for key in keys])
-    np.testing.assert_array_equal(jax.jit(draw)(keys[0], variables), outside[0])
-    np.testing.assert_array_equal(jax.vmap(draw)(keys), outside)
-    np.testing.assert_array_equal(jax.jit(lambda: draw(keys[1]))(), outside[1])
 
 
 # Equal images.
@@ -393,43 +352,6 @@ def test_temperature_scales_the_logits(x64):
     )
 
 
-# Compilation.
-
-
-def test_a_second_call_compiles_nothing():
-    """Another key, temperature, label, mask, or an equal model made anew: no compilation."""
-    compiled = []
-
-    def listen(event, duration, **_):
-        if "compile" in event:
-            compiled.append((event, duration))
-
-    model = make("GatedPixelCNN", "categorical")
-    variables, labels = perturbed(model), some_labels(model, BATCH)
-    images = sampling.sample(model, variables, jax.random.key(0), BATCH, labels=labels)
-    known = np.zeros(images.shape, bool)
-    images = sampling.complete(model, variables, jax.random.key(0), images, known, labels=labels)
-    keys, others = [jax.random.key(k) for k in range(3)], 1 - np.asarray(labels)
-    other = make("GatedPixelCNN", "categorical")
-    assert other is not model
-    jax.block_until_ready(images)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        for key, temperature in zip(keys, (0.9, 0.5, 0.0), strict=True):
-            sampling.sample(other, variables, key, BATCH, labels=others, temperature=temperature)
-            sampling.complete(other, variables, key, images, ~known, labels=labels)
-        list(
-            sampling.sample_in_chunks(
-                model, variables, keys[0], 10, BATCH, labels=np.zeros(10, np.int32)
-            )
-        )
-        assert not compiled
-        sampling.sample(model, variables, keys[0], BATCH + 1, labels=np.zeros(BATCH + 1, np.int32))
-        assert compiled, "the count would have missed a compilation"
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
 # Canvases.
 
 
@@ -468,101 +390,3 @@ def test_canvases_of_a_completion_start_from_what_is_known():
     np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
     np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
     np.testing.assert_array_equal(frames[-1], images)
-
-
-# Bad input.
-
-
-@pytest.fixture(scope="module")
-def conditional():
-    model = make("GatedPixelCNN", "categorical")
-    return model, perturbed(model)
-
-
-@pytest.fixture(scope="module")
-def unconditional():
-    model = make("GatedPixelCNN", "mixture")
-    return model, perturbed(model)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_images": 0}, "num_images is 0; it must be at least 1"),
-        ({"num_images": -2}, "num_images is -2; it must be at least 1"),
-        ({"temperature": -0.5}, "temperature is -0.5; it must be 0 or more"),
-        ({"temperature": float("nan")}, "temperature is nan; it must be 0 or more"),
-        ({"temperature": float("inf")}, "temperature is inf; it must be "),
-        ({"method": "jacobi"}, "unknown method 'jacobi'; known: scan, naive, fixed_point"),
-        ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
-        ({"first": -1}, "first is -1; it must be at least 0"),
-    ],
-    ids=str,
-)
-def test_wrong_sample(unconditional, options, message):
-    model, variables = unconditional
-    with one_line_error(message):
-        sampling.sample(model, variables, KEY, **{"num_images": 4, **options})
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (None, "the model has 2 classes and needs labels"),
-        (np.zeros(3, np.int32), r"labels have shape \(3,\) .*shape \(4,\) are needed"),
-        (np.zeros(4, np.float32), "labels have .*dtype float32; integers .* are needed"),
-        (np.full(4, 2), "labels go from 2 to 2; the model's 2 classes are 0 … 1"),
-        (np.array([0, 1, -1, 0]), "labels go from -1 to 1; the model's 2 classes are 0 … 1"),
-    ],
-    ids=str,
-)
-def test_wrong_labels(conditional, labels, message):
-    model, variables = conditional
-    with one_line_error(message):
-        sampling.sample(model, variables, KEY, 4, labels=labels)
-    with one_line_error(message):
-        images = np.zeros((4, *model.image_shape), np.int32)
-        sampling.complete(model, variables, KEY, images, images == 0, labels=labels)
-    with one_line_error(message):
-        list(sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels))
-
-
-@pytest.mark.parametrize(
-    ("images", "known", "message"),
-    [
-        (np.zeros((2, 4, 3, 1), int), True, r"images have shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((3, 4, 1), int), True, r"images have shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((2, 3, 4, 1)), True, "images have dtype float64; integer levels 0 … 4"),
-        (np.full((2, 3, 4, 1), 5), True, "images go from 5 to 5; the model's 5 levels are 0 … 4"),
-        (np.full((2, 3, 4, 1), -1), True, "images go from -1 to -1; .*5 levels are 0 … 4"),
-        (np.zeros((2, 3, 4, 1), int), 1, "known has dtype int64; it must be bool"),
-        (np.zeros((2, 3, 4, 1), int), 0.5, "known has dtype float64; it must be bool"),
-        (np.zeros((2, 3, 4, 1), int), [True, False], r"known has shape \(2,\), .*\(2, 3, 4, 1\)"),
-        (np.zeros((2, 3, 4, 1), int), [[[[[True]]]]], r"known has shape \(1, 1, 1, 1, 1\), "),
-    ],
-)
-def test_wrong_complete(unconditional, images, known, message):
-    model, variables = unconditional
-    with one_line_error(message):
-        sampling.complete(model, variables, KEY, images, np.asarray(known))
-
-
-def test_no_images_to_complete(unconditional):
-    model, variables = unconditional
-    images = np.zeros((0, *model.image_shape), int)
-    with one_line_error(r"images .*\b0\b"):
-        sampling.complete(model, variables, KEY, images, np.array(True))
-
-
-@pytest.mark.parametrize(
-    ("num_images", "chunk_size", "message"),
-    [
-        (0, 4, "num_images is 0; it must be at least 1"),
-        (4, 0, "chunk_size is 0; it must be at least 1"),
-        (4, -1, "chunk_size is -1; it must be at least 1"),
-    ],
-)
-def test_wrong_chunks(unconditional, num_images, chunk_size, message):
-    model, variables = unconditional
-    with one_line_error(message):
-        list(sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size))

@@ -1,0 +1,107 @@
+"""Bad arguments of sampling and completion: one clear line each."""
+
+import jax
+import numpy as np
+import pytest
+
+from gen_jax import sampling
+
+from .cases import make, one_line_error, perturbed
+
+BATCH = 8
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    model = make("GatedPixelCNN", "categorical")
+    return model, perturbed(model)
+
+
+@pytest.fixture(scope="module")
+def unconditional():
+    model = make("GatedPixelCNN", "mixture")
+    return model, perturbed(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_images": 0}, "num_images is 0; it must be at least 1"),
+        ({"num_images": -2}, "num_images is -2; it must be at least 1"),
+        ({"temperature": -0.5}, "temperature is -0.5; it must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature is nan; it must be 0 or more"),
+        ({"temperature": float("inf")}, "temperature is inf; it must be "),
+        ({"method": "jacobi"}, "unknown method 'jacobi'; known: scan, naive, fixed_point"),
+        ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
+        ({"first": -1}, "first is -1; it must be at least 0"),
+    ],
+    ids=str,
+)
+def test_wrong_sample(unconditional, options, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        sampling.sample(model, variables, KEY, **{"num_images": 4, **options})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "the model has 2 classes and needs labels"),
+        (np.zeros(3, np.int32), r"labels have shape \(3,\) .*shape \(4,\) are needed"),
+        (np.zeros(4, np.float32), "labels have .*dtype float32; integers .* are needed"),
+        (np.full(4, 2), "labels go from 2 to 2; the model's 2 classes are 0 … 1"),
+        (np.array([0, 1, -1, 0]), "labels go from -1 to 1; the model's 2 classes are 0 … 1"),
+    ],
+    ids=str,
+)
+def test_wrong_labels(conditional, labels, message):
+    model, variables = conditional
+    with one_line_error(message):
+        sampling.sample(model, variables, KEY, 4, labels=labels)
+    with one_line_error(message):
+        images = np.zeros((4, *model.image_shape), np.int32)
+        sampling.complete(model, variables, KEY, images, images == 0, labels=labels)
+    with one_line_error(message):
+        list(sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("images", "known", "message"),
+    [
+        (np.zeros((2, 4, 3, 1), int), True, r"images have shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((3, 4, 1), int), True, r"images have shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4, 1)), True, "images have dtype float64; integer levels 0 … 4"),
+        (np.full((2, 3, 4, 1), 5), True, "images go from 5 to 5; the model's 5 levels are 0 … 4"),
+        (np.full((2, 3, 4, 1), -1), True, "images go from -1 to -1; .*5 levels are 0 … 4"),
+        (np.zeros((2, 3, 4, 1), int), 1, "known has dtype int64; it must be bool"),
+        (np.zeros((2, 3, 4, 1), int), 0.5, "known has dtype float64; it must be bool"),
+        (np.zeros((2, 3, 4, 1), int), [True, False], r"known has shape \(2,\), .*\(2, 3, 4, 1\)"),
+        (np.zeros((2, 3, 4, 1), int), [[[[[True]]]]], r"known has shape \(1, 1, 1, 1, 1\), "),
+    ],
+)
+def test_wrong_complete(unconditional, images, known, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        sampling.complete(model, variables, KEY, images, np.asarray(known))
+
+
+def test_no_images_to_complete(unconditional):
+    model, variables = unconditional
+    images = np.zeros((0, *model.image_shape), int)
+    with one_line_error(r"images .*\b0\b"):
+        sampling.complete(model, variables, KEY, images, np.array(True))
+
+
+@pytest.mark.parametrize(
+    ("num_images", "chunk_size", "message"),
+    [
+        (0, 4, "num_images is 0; it must be at least 1"),
+        (4, 0, "chunk_size is 0; it must be at least 1"),
+        (4, -1, "chunk_size is -1; it must be at least 1"),
+    ],
+)
+def test_wrong_chunks(unconditional, num_images, chunk_size, message):
+    model, variables = unconditional
+    with one_line_error(message):
+        list(sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size))

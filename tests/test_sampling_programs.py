@@ -1,0 +1,88 @@
+"""The programs that sampling compiles: their options, their copies, and how often."""
+
+import math
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from gen_jax import sampling
+
+from .cases import make, perturbed, some_labels
+
+BATCH = 8
+KEY = jax.random.key(7)
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    known = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    options = {**known, "xla_cpu_of_another_version": True}
+    monkeypatch.setattr(sampling, "_COMPILER_OPTIONS", {"cpu": options, "tpu": options})
+    ask = sampling.compiler_options.__wrapped__
+    assert ask("cpu") == known
+    assert ask(None) == {}
+
+
+@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM", "DiagonalBiLSTM"])
+def test_a_step_copies_no_row(name):
+    """XLA updates the rows that a step carries in place, without our options too (a user's jit)."""
+    width, batch, features = 40, 8, 8
+    model = make(name, "bernoulli", (4, width), features=features)
+    draw = jax.jit(lambda variables, key: sampling.sample(model, variables, key, batch))
+    program = draw.lower(perturbed(model), KEY).compile().as_text()
+    parts = dict(re.findall(r"^%?(\S+) \(.*?\{\n(.*?)^\}", program, re.MULTILINE | re.DOTALL))
+    bodies = [parts[name] for name in re.findall(r" while\(.*body=%?([\w.-]+)", program)]
+    steps = [body for body in bodies if " while(" not in body and " dot(" in body]
+    assert steps
+    for shape in re.findall(r"= \w+\[([\d,]+)\]\S* copy\(", "".join(steps)):
+        assert math.prod(map(int, shape.split(","))) < width * batch * features, shape
+
+
+def test_sampling_inside_another_program():
+    """In a jit or a vmap of the user's, with or without anything traced, as outside of it."""
+    model = make("RowLSTM", "bernoulli")
+    variables = perturbed(model)
+    keys = jax.random.split(KEY, 2)
+
+    def draw(key, variables=variables):
+        return sampling.sample(model, variables, key, 3)
+
+    outside = np.stack([draw(key) for key in keys])
+    np.testing.assert_array_equal(jax.jit(draw)(keys[0], variables), outside[0])
+    np.testing.assert_array_equal(jax.vmap(draw)(keys), outside)
+    np.testing.assert_array_equal(jax.jit(lambda: draw(keys[1]))(), outside[1])
+
+
+def test_a_second_call_compiles_nothing():
+    """Another key, temperature, label, mask, or an equal model made anew: no compilation."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if "compile" in event:
+            compiled.append((event, duration))
+
+    model = make("GatedPixelCNN", "categorical")
+    variables, labels = perturbed(model), some_labels(model, BATCH)
+    images = sampling.sample(model, variables, jax.random.key(0), BATCH, labels=labels)
+    known = np.zeros(images.shape, bool)
+    images = sampling.complete(model, variables, jax.random.key(0), images, known, labels=labels)
+    keys, others = [jax.random.key(k) for k in range(3)], 1 - np.asarray(labels)
+    other = make("GatedPixelCNN", "categorical")
+    assert other is not model
+    jax.block_until_ready(images)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for key, temperature in zip(keys, (0.9, 0.5, 0.0), strict=True):
+            sampling.sample(other, variables, key, BATCH, labels=others, temperature=temperature)
+            sampling.complete(other, variables, key, images, ~known, labels=labels)
+        list(
+            sampling.sample_in_chunks(
+                model, variables, keys[0], 10, BATCH, labels=np.zeros(10, np.int32)
+            )
+        )
+        assert not compiled
+        sampling.sample(model, variables, keys[0], BATCH + 1, labels=np.zeros(BATCH + 1, np.int32))
+        assert compiled, "the count would have missed a compilation"
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
