@@ -168,7 +168,8 @@ def _floor(
     seconds = 0.0
     if hasattr(model, "query_blocks"):
         read, held = traffic(model, sum(x.size for x in jax.tree.leaves(variables)), len(images))
-        seconds = read / timing.bytes_per_second(held, options.repeats)
+        xla_options = sampling.compiler_options(jax.default_backend())
+        seconds = read / timing.bytes_per_second(held, options.repeats, xla_options)
     return {
         "seconds": max(arithmetic, seconds),
         "arithmetic_seconds": arithmetic,

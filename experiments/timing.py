@@ -55,8 +55,11 @@ def large_matmul(size: int = 2048) -> tuple[Callable[[], Any], int]:
     return call, 2 * size**3
 
 
-def bytes_per_second(size: int, repeats: int) -> float:
-    """The rate of reading an array of `size` bytes (1 GiB at most) again and again: a GEMV."""
+def bytes_per_second(size: int, repeats: int, options: dict[str, Any] | None = None) -> float:
+    """The rate of reading an array of `size` bytes (1 GiB at most) again and again: a GEMV.
+
+    `options` are XLA's.
+    """
     columns = 1024
     rows = max(1, min(size, 2**30) // (4 * columns))
     times = max(1, 2**28 // (4 * rows * columns))
@@ -67,7 +70,7 @@ def bytes_per_second(size: int, repeats: int) -> float:
             0, times, lambda _, v: v + jnp.float32(1e-30) * jnp.sum(matrix @ v), vector
         )
 
-    call, _ = compile_call(read, matrix, vector)
+    call, _ = compile_call(read, matrix, vector, options=options)
     return 4 * rows * columns * times / median_seconds(call, repeats)
 
 

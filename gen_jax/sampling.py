@@ -192,7 +192,8 @@ def run(
     dtype = np.dtype(model.real_dtype)
     arguments = (variables, key, ids, given, known, labels, dtype.type(temperature))
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
-        return _compiled(None)(model, *arguments, method, mesh)  # the outermost jit has options
+        # Only an outermost jit can have options.
+        return _compiled(None)(model, *arguments, method, mesh)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     with jax.ensure_compile_time_eval():  # for a call with plain arrays inside another jit
         return _compiled(platform)(model, *arguments, method, mesh)
@@ -214,7 +215,8 @@ _COMPILER_OPTIONS: dict[str, Options] = {
 @functools.cache
 def compiler_options(platform: str | None) -> dict[str, bool | int | str]:
     """Options of XLA for sampling on a platform: those of ours that this version knows."""
-    return known_options(_COMPILER_OPTIONS.get(platform or "", {}))
+    options = _COMPILER_OPTIONS.get(platform) if platform else None
+    return known_options(options, platform) if options and platform else {}
 
 
 @functools.cache

@@ -155,16 +155,18 @@ def compiler_options(platform: str) -> dict[str, bool | int | str]:
     """Options of XLA for a training step on a platform: those of ours that this version knows."""
     if platform != "cpu":
         return {}
-    # All kinds that YNNPACK takes over but convolutions: it is slow at the gradient of a kernel
-    # (experiments.benchmark_training has Gated PixelCNN's step).
+    # All kinds that YNNPACK takes over but convolutions: on some CPUs it is slow at the gradient of
+    # a kernel (experiments.benchmark_training: Gated PixelCNN's step took 2.9 times as long on one,
+    # and 8 % less on another).
     kinds = (f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "REDUCE", "INDIVIDUAL_DOT"))
-    return known_options({"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds), **WIDE_VECTORS})
+    options = {"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds), **WIDE_VECTORS}
+    return known_options(options, platform)
 
 
 @functools.cache
 def evaluation_options(platform: str) -> dict[str, bool | int | str]:
     """Options of XLA for scoring images on a platform: those of ours that this version knows."""
-    return known_options(WIDE_VECTORS) if platform == "cpu" else {}
+    return known_options(WIDE_VECTORS, platform) if platform == "cpu" else {}
 
 
 @functools.cache
