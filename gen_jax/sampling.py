@@ -215,8 +215,9 @@ _COMPILER_OPTIONS: dict[str, Options] = {
 @functools.cache
 def compiler_options(platform: str | None) -> dict[str, bool | int | str]:
     """Options of XLA for sampling on a platform: those of ours that this version knows."""
-    options = _COMPILER_OPTIONS.get(platform) if platform else None
-    return known_options(options, platform) if options and platform else {}
+    if platform is None or platform not in _COMPILER_OPTIONS:
+        return {}
+    return known_options(_COMPILER_OPTIONS[platform], platform)
 
 
 @functools.cache
