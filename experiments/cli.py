@@ -3,9 +3,13 @@
 import contextlib
 import dataclasses
 import io
+import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -15,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import gen_jax
 from gen_jax import data, models, training
-from gen_jax.training.workdir import Workdir
+from gen_jax.data import DataConfig
+from gen_jax.training.workdir import Workdir, write_atomically
 
 T = TypeVar("T")
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
@@ -68,6 +73,42 @@ def _essence(complaint: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What every script on a trained run takes."""
+
+    workdir: RunFolder
+    """Folder of a trained run."""
+    _: dataclasses.KW_ONLY
+    step: str = "best"
+    """Checkpoint: best (by validation), last, or a step."""
+    seed: int = 0
+    """Seed of the noise: the same seed gives the same result."""
+    output: str | None = None
+    """Folder to write to, made if need be; by default the run's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageOptions(RunOptions):
+    """What every script on images takes; `--data.name` and its like read other images."""
+
+    split: Literal["test", "validation", "train", "all"] | None = None
+    """Which images; by default test, or all images of a set other than the run's."""
+    data: DataConfig | None = None
+    """Where the images come from; by default what the run was trained on."""
+    data_dir: str | None = None
+    """Folder of the prepared TFDS sets, if it is not that of the training."""
+
+
+def parse_on_images(options: Callable[..., T], script: str, arguments: Sequence[str]) -> T:
+    """`parse` for `ImageOptions`: what --data.… leaves out is as the run has it."""
+    flat: Any = tyro.conf.AvoidSubcommands[options]
+    default: Any = options(tyro.MISSING, data=DataConfig())
+    workdir = parse(flat, script, arguments, default=default).workdir
+    default = options(tyro.MISSING, data=data_config(Workdir(workdir).read()["data"]["config"]))
+    return parse(flat, script, arguments, default=default)
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A trained run, opened."""
 
@@ -83,20 +124,121 @@ class Run:
         default = training.target_to_dict(training.LOG_LIKELIHOOD)
         return training.target_from_dict(self.record.get("objective", default))
 
-    def labels(self, batch: Mapping[str, Any]) -> Any:
-        """The labels of a batch if the model takes them."""
-        return None if self.model.num_classes is None else batch["labels"]
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the model's classes, where its data gave names."""
+        names = self.record["data"].get("class_names")
+        return None if names is None or self.model.num_classes is None else tuple(names)
 
-    def load_data(self, data_dir: str | None = None) -> data.Dataset:
-        """The data set that it was trained on. ValueError if the content is another."""
-        dataset = load_data(data_config(self.record["data"]["config"], data_dir))
-        expected = self.record["data"]["fingerprint"]
-        if dataset.fingerprint != expected:
+    def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """The labels of images if the model takes them. ValueError if they have none."""
+        if self.model.num_classes is None:
+            return None
+        if labels is None:
             raise ValueError(
-                f"{dataset.name} is not the data of this run any more: "
-                f"fingerprint {dataset.fingerprint} here, {expected} in {self.workdir.run}"
+                f"the images have no labels, but the model has {self.model.num_classes} classes"
             )
-        return dataset
+        return labels
+
+
+class Images(NamedTuple):
+    """Images to score, complete or reconstruct, and what a result says of them."""
+
+    split: data.Split
+    """The images, and their labels if the model takes them."""
+    name: str
+    """The split; of a set other than the run's, the set and the split."""
+    dataset: str
+    """Where they come from."""
+    binarization: str
+    levels: int
+
+
+def load_images(run: Run, options: ImageOptions) -> Images:
+    """The images that the options ask for.
+
+    ValueError if the run's own data have another content now, or the model cannot take them.
+    """
+    own = data_config(run.record["data"]["config"])
+    config = own if options.data is None else options.data
+    if options.data_dir is not None:
+        config = dataclasses.replace(config, data_dir=options.data_dir)
+    other = config != dataclasses.replace(own, data_dir=config.data_dir)
+    name = options.split or ("all" if other else "test")
+    dataset = load_data(config, whole=name == "all")
+    expected = run.record["data"]["fingerprint"]
+    if not other and name != "all" and dataset.fingerprint != expected:
+        raise ValueError(
+            f"{dataset.name} is not the data of this run any more: "
+            f"fingerprint {dataset.fingerprint} here, {expected} in {run.workdir.run}"
+        )
+    split: data.Split = dataset.train if name == "all" else getattr(dataset, name)
+    if dataset.levels != run.model.likelihood.levels:
+        raise ValueError(
+            f"the images of {dataset.name} have {dataset.levels} levels (binarization: "
+            f"{dataset.binarization}), the model's have {run.model.likelihood.levels}: "
+            "see --data.levels, --data.values and --data.binarize"
+        )
+    split = dataclasses.replace(split, labels=run.labels(split.labels))
+    run.model.check(split.images, split.labels)
+    if other and dataset.fingerprint != expected:
+        name = f"{Path(dataset.name).stem}-{name}"
+    return Images(split, name, dataset.name, dataset.binarization, dataset.levels)
+
+
+def output_folder(options: RunOptions, run: Run) -> Path:
+    """Where results go: to be asked before anything is computed. ValueError if nothing can."""
+    if options.output is None:
+        folder = run.workdir.path
+    elif not options.output.strip():
+        raise ValueError("output is empty; accepted: a folder, or a path to make one at")
+    else:
+        folder = Path(options.output).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written in {folder} ({error.strerror}); name a folder with --output"
+        ) from error
+    return folder
+
+
+def save_arrays(path: Path, **arrays: Any) -> Path:
+    """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def save_json(path: Path, result: Mapping[str, Any]) -> Path:
+    """A JSON file, whole or not at all. ValueError for NaN, which JSON does not have."""
+    write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path | None:
+    """The path that `save` wrote, said; what goes wrong with a picture ends nothing."""
+    try:
+        path = save(*arguments, **options)
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"warning: a picture is missing: {' '.join(str(error).split())}", file=sys.stderr)
+        return None
+    print(f"wrote {path}")
+    return path
+
+
+def noise_key(seed: int) -> jax.Array:
+    """The key of a seed. ValueError if it has more than 64 bits."""
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; accepted: −2^63 … 2^63 − 1")
+    return jax.random.key(seed)
 
 
 def open_run(workdir: str, step: str = "best") -> Run:
@@ -171,17 +313,29 @@ def autoregressive(model: models.ImageModel) -> models.AutoregressiveModel:
     return model
 
 
-def labels_for(model: Any, count: int, label: int | None) -> Any:
-    """Labels of `count` samples: `label`, or all classes in turn; None without classes."""
+def labels_for(
+    model: Any, count: int, label: str | int | None, names: Sequence[str] | None = None
+) -> np.ndarray | None:
+    """Labels of `count` samples: `label`, or all classes in turn; None without classes.
+
+    A label is a number or one of the classes' `names`.
+    """
     if model.num_classes is None:
         if label is not None:
             raise ValueError(f"label is {label}, but the model has no classes")
         return None
-    if label is not None and not 0 <= label < model.num_classes:
-        raise ValueError(f"label is {label}; the model's classes are 0 … {model.num_classes - 1}")
-    if label is not None:
-        return [label] * count
-    return [i % model.num_classes for i in range(count)]
+    if label is None:
+        return np.arange(count, dtype=np.int32) % model.num_classes
+    if names is not None and label in names:
+        number = list(names).index(str(label))
+    else:
+        number = int(label) if str(label).isdecimal() else -1
+    if not 0 <= number < model.num_classes:
+        known = f", {', '.join(names)}" if names else ""
+        raise ValueError(
+            f"label is {label}; the model's classes are 0 … {model.num_classes - 1}{known}"
+        )
+    return np.full(count, number, np.int32)
 
 
 def environment() -> dict[str, Any]:

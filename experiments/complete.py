@@ -6,25 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import jax
 import numpy as np
 
 from experiments import cli
-from gen_jax import data, figures, sampling
+from gen_jax import figures, sampling
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(cli.ImageOptions):
     """Which images, and what is known of them."""
 
-    workdir: cli.RunFolder
-    """Folder of a trained run."""
     known: Literal["top", "left", "centre", "checkerboard"] = "top"
     """Which half (or quarter, for centre) of each image is given."""
     mask: str | None = None
     """A .npy of bool [H, W], True where known, instead of `known`."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Where the images come from."""
     num_images: int = 10
     """How many images, from the first on."""
     num_completions: int = 6
@@ -33,61 +28,68 @@ class Options:
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
     """scan is the fast one; naive and fixed_point draw the same images."""
-    seed: int = 0
-    """Of the noise."""
-    step: str = "best"
-    """Checkpoint: best (by validation), last, or a step."""
-    data_dir: str | None = None
-    """Folder of the prepared TFDS sets, if it is not that of the training."""
+    chunk_size: int = 256
+    """Images completed at once; bounds the memory."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses, completes, and writes completions.png and completions.npz."""
-    complete(cli.parse(Options, "complete", arguments))
+    """Parses, completes, and writes completions.npz and completions.png."""
+    complete(cli.parse_on_images(Options, "complete", arguments))
 
 
 def complete(options: Options) -> Path:
-    """The PNG's path."""
-    for name in ("num_images", "num_completions"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} is {getattr(options, name)}; it must be at least 1")
+    """The path of completions.npz: the images, what was known, and how they were completed."""
+    cli.check_counts(
+        num_images=options.num_images,
+        num_completions=options.num_completions,
+        chunk_size=options.chunk_size,
+    )
+    key = cli.noise_key(options.seed)
     run = cli.open_run(options.workdir, options.step)
     cli.autoregressive(run.model)
-    split: data.Split = getattr(run.load_data(options.data_dir), options.split)
     known = _known(options, run.model.image_shape)
-    originals = split.images[: options.num_images]
+    folder = cli.output_folder(options, run)
+    source = cli.load_images(run, options)
+    originals, labels = source.split.images[: options.num_images], source.split.labels
     count, ways = len(originals), options.num_completions
-    # One batch of all completions of all images.
-    labels = None
-    if run.model.num_classes is not None and split.labels is not None:
-        labels = np.repeat(split.labels[:count], ways)
-    completed = sampling.complete(
+    chunk_size = min(options.chunk_size, count * ways)
+    chunks = sampling.complete_in_chunks(
         run.model,
         run.variables,
-        jax.random.key(options.seed),
+        key,
         np.repeat(originals, ways, axis=0),
         known,
-        labels=labels,
+        chunk_size,
+        labels=None if labels is None else np.repeat(labels[:count], ways),
         temperature=options.temperature,
         method=options.method,
     )
-    completions = np.asarray(completed).reshape(count, ways, *originals.shape[1:])
-    folder = run.workdir.path
-    np.savez_compressed(
-        folder / "completions.npz", originals=originals, known=known, completions=completions
+    number = -(-count * ways // chunk_size)
+    completed = np.concatenate(list(cli.track(chunks, number, "completing")))
+    completions = completed.reshape(count, ways, *originals.shape[1:])
+    path = cli.save_arrays(
+        folder / "completions.npz",
+        originals=originals,
+        known=known,
+        completions=completions,
+        seed=options.seed,
+        temperature=options.temperature,
+        method=options.method,
+        step=run.step,
     )
-    picture = figures.save_completions(
-        originals,
+    print(
+        f"{ways} completions of {count} images, {source.name} (columns: original, known, "
+        f"completions); wrote {path}"
+    )
+    cli.picture(
+        figures.save_completions,
+        originals[:40],
         known,
-        list(completions.swapaxes(0, 1)),
+        list(completions[:40].swapaxes(0, 1)),
         run.model.likelihood.levels,
         folder / "completions.png",
     )
-    print(
-        f"{ways} completions of {count} {options.split} images (columns: original, known, "
-        f"completions); wrote {folder / 'completions.npz'} and {picture}"
-    )
-    return picture
+    return path
 
 
 def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -96,14 +98,19 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
     row, column = np.indices((height, width))
     if options.mask is not None:
         try:
-            known = np.load(options.mask)
+            known = np.load(options.mask, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"cannot read the mask {options.mask}: {error}") from error
-        if known.shape != (height, width) or known.dtype != bool:
+        if not isinstance(known, np.ndarray):
+            raise ValueError(
+                f"the mask {options.mask} holds several arrays; a .npy of one is needed"
+            )
+        if known.shape != (height, width) or not np.isin(known, (0, 1)).all():
             raise ValueError(
                 f"the mask {options.mask} has shape {known.shape} and dtype {known.dtype}; "
-                f"bool of shape ({height}, {width}) is needed"
+                f"bool, or 0 and 1, of shape ({height}, {width}) is needed"
             )
+        known = known.astype(bool)
     elif options.known == "top":
         known = row < height // 2
     elif options.known == "left":

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import cli, complete, evaluate, sample, train
+from experiments import cli, complete, evaluate, reconstruct, sample, train
 from experiments.presets import find
+from gen_jax import models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +39,27 @@ def main(arguments: Sequence[str]) -> None:
     if not result.finished:
         return
     scored = evaluate.evaluate(evaluate.Options(options.workdir))
-    sample.sample(sample.Options(options.workdir, num_images=100))
-    complete.complete(complete.Options(options.workdir))
+    latent = isinstance(preset.model, models.LatentModel)
+    pictures = {"loss.png": "training and validation loss"}
+    if not latent or preset.model.prior is not None:
+        sample.sample(sample.Options(options.workdir, num_images=100))
+        pictures["samples.png"] = "images drawn from the model"
+    if latent:
+        reconstruct.reconstruct(reconstruct.Options(options.workdir))
+        pictures |= {
+            "reconstructions-test.png": "test images, by the encoder and by inverting the decoder",
+            "interpolations.png": "on the line between two codes",
+        }
+    else:
+        complete.complete(complete.Options(options.workdir))
+        pictures |= {
+            "samples.gif": "how they appear, pixel by pixel",
+            "completions.png": "test images: original, upper half, six completions",
+            "surprise-test.png": "where test images surprise the model, in bits a pixel",
+        }
     print(f"\ntest: {scored['bits_per_dim']:.2f} bits/dim")
     print(f"pictures, after {time.perf_counter() - start:.0f} s:")
-    for name, what in (
-        ("samples.png", "images drawn from the model"),
-        ("samples.gif", "how they appear, pixel by pixel"),
-        ("completions.png", "test images: original, upper half, six completions"),
-        ("surprise-test.png", "where test images surprise the model, in bits a pixel"),
-        ("loss.png", "training and validation loss"),
-    ):
+    for name, what in pictures.items():
         print(f"  {Path(options.workdir) / name!s:32} {what}")
 
 

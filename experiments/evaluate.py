@@ -1,9 +1,9 @@
 """Score a trained run on a whole split: `python -m experiments.evaluate WORKDIR`."""
 
 import dataclasses
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -13,40 +13,35 @@ from experiments import cli
 from gen_jax import data, figures, models, objectives, training
 from gen_jax.training.workdir import write_atomically
 
+# Of one image there is no standard error.
+_NO_ERROR = {"nats_standard_error": None, "bits_per_dim_standard_error": None}
+
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What to score."""
+class Options(cli.ImageOptions):
+    """What to score: every image of a split once."""
 
-    workdir: cli.RunFolder
-    """Folder of a trained run."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Every image of this split is scored once."""
-    step: str = "best"
-    """Checkpoint: best (by validation), last, or a step."""
     batch_size: int = 250
     """Images a batch."""
-    data_dir: str | None = None
-    """Folder of the prepared TFDS sets, if it is not that of the training."""
     num_samples: int = 0
     """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
     chunk_size: int = 50
     """Codes an image in memory at once."""
-    seed: int = 0
-    """Of the codes."""
     classify: bool = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
+    scores: Literal["npz", "csv"] = "npz"
+    """Form of the file with one value an image."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses, scores, prints and writes evaluation-SPLIT.json and a map of surprise."""
-    options = cli.parse(Options, "evaluate", arguments)
-    evaluate(options)
+    """Parses, scores, prints; writes evaluation-SPLIT.json, one value an image, and a map."""
+    evaluate(cli.parse_on_images(Options, "evaluate", arguments))
 
 
 def evaluate(options: Options) -> dict[str, Any]:
-    """The result as a dict, also written to WORKDIR/evaluation-SPLIT.json."""
+    """The result as a dict, also written to evaluation-SPLIT.json."""
     cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
+    key = cli.noise_key(options.seed)
     run = cli.open_run(options.workdir, options.step)
     is_vae = isinstance(run.model, models.VAE)
     if options.num_samples < 0 or (options.num_samples and not is_vae):
@@ -54,72 +49,96 @@ def evaluate(options: Options) -> dict[str, Any]:
             f"num_samples is {options.num_samples}, for {type(run.model).__name__}; accepted: 0, "
             "or at least 1 for a VAE"
         )
-    dataset = run.load_data(options.data_dir)
-    split: data.Split = getattr(dataset, options.split)
+    folder = cli.output_folder(options, run)
+    source = cli.load_images(run, options)
+    split, name = source.split, source.name
     mesh = training.make_mesh()
     batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
 
-    def score(objective: training.Target, what: str) -> training.Evaluation:
-        return training.evaluate(
+    def score(objective: training.Target, what: str) -> training.Scores:
+        return training.score(
             run.model,
             run.variables["params"],
-            cli.track(batches, len(batches), f"{what} of {options.split}"),
-            jax.random.key(options.seed),
+            cli.track(batches, len(batches), f"{what} of {name}"),
+            key,
             objective,
             mesh,
         )
 
     # Of a VAE always the same bound, whatever it was trained with.
     objective = training.ELBO(estimator=run.model.estimator) if is_vae else run.objective.evaluation
-    scored = score(objective, "scoring")
+    scores = score(objective, "scoring")
+    columns = {"nats": scores.nats, "bits_per_dim": scores.bits_per_dim, "labels": split.labels}
+    scored = scores.mean()
     result: dict[str, Any] = {
         "objective": training.target_to_dict(objective),
         **scored.as_dict(),
+        **({} if scored.count > 1 else _NO_ERROR),
         "images": scored.count,
-        "data": dataset.name,
-        "split": options.split,
-        "binarization": dataset.binarization,
-        "levels": dataset.levels,
+        "data": source.dataset,
+        "split": name,
+        "binarization": source.binarization,
+        "levels": source.levels,
         "model": run.record["model"],
         "step": run.step,
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
         **cli.environment(),
     }
-    about = f"{scored.count} images of {dataset.name}, binarization: {dataset.binarization}"
-    print(f"{options.split}: {_name(objective)} {_describe(scored)}, {about}")
+    about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
+    print(f"{name}: {_name(objective)} {_describe(scored)}, {about}")
     if is_vae:
         active = active_units(run, batches)
         result["active_units"] = active
         print(
-            f"{options.split}: reconstruction {scored.terms['reconstruction']:.2f}, KL "
+            f"{name}: reconstruction {scored.terms['reconstruction']:.2f}, KL "
             f"{scored.terms['kl']:.2f} nats; {active} of {run.model.num_latents} latents active"
         )
     if options.num_samples:
         tighter = training.IWAE(options.num_samples, options.chunk_size)
-        bound = score(tighter, f"IWAE bound, k = {options.num_samples},")
+        bounds = score(tighter, f"IWAE bound, k = {options.num_samples},")
+        columns["iwae_nats"] = bounds.nats
+        bound = bounds.mean()
         result |= {
             "iwae_samples": options.num_samples,
             "iwae_nats": bound.nats,
-            "iwae_nats_standard_error": bound.nats_standard_error,
+            "iwae_nats_standard_error": bound.nats_standard_error if bound.count > 1 else None,
         }
-        print(f"{options.split}: {_name(tighter)} {_describe(bound)}, {about}")
+        print(f"{name}: {_name(tighter)} {_describe(bound)}, {about}")
     autoregressive = isinstance(run.model, models.AutoregressiveModel)
     if options.classify and autoregressive and run.model.num_classes is not None:
         result["accuracy"] = classify(run, split, batches)
-        print(f"{options.split}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
-    path = run.workdir.path / f"evaluation-{options.split}.json"
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
-    print(f"wrote {path}")
+        print(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
+    path = cli.save_json(folder / f"evaluation-{name}.json", result)
+    each = _save_scores(folder / f"evaluation-{name}.{options.scores}", columns)
+    print(f"wrote {path}, and {each} with one value an image")
     if autoregressive:
-        print(f"wrote {_save_map(run, split, options.split)}")
+        some = slice(0, 12)
+        labels = None if split.labels is None else split.labels[some]
+        nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
+        path = folder / f"surprise-{name}.png"
+        cli.picture(
+            figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
+        )
     return result
 
 
+def _save_scores(path: Path, columns: Mapping[str, np.ndarray | None]) -> Path:
+    """One row an image, in the order of the split: .npz or .csv."""
+    present = {key: value for key, value in columns.items() if value is not None}
+    if path.suffix == ".npz":
+        return cli.save_arrays(path, **present)
+    rows = zip(*(value.tolist() for value in present.values()), strict=True)
+    lines = (",".join(map(repr, row)) for row in rows)
+    write_atomically(path, "\n".join([",".join(present), *lines]) + "\n")
+    return path
+
+
 def _describe(scored: training.Evaluation) -> str:
-    return (
-        f"{scored.bits_per_dim:.4f} ± {scored.bits_per_dim_standard_error:.4f} bits/dim "
-        f"({-scored.nats:.2f} ± {scored.nats_standard_error:.2f} nats an image)"
-    )
+    bits, nats = f"{scored.bits_per_dim:.4f}", f"{-scored.nats:.2f}"
+    if scored.count > 1:
+        bits += f" ± {scored.bits_per_dim_standard_error:.4f}"
+        nats += f" ± {scored.nats_standard_error:.2f}"
+    return f"{bits} bits/dim ({nats} nats an image)"
 
 
 def _name(objective: training.Target) -> str:
@@ -143,7 +162,7 @@ def active_units(run: cli.Run, batches: data.EvalBatches) -> int:
         ).mean()
     )
     means = [
-        np.asarray(encode(run.variables, batch["images"], run.labels(batch)))[batch["mask"]]
+        np.asarray(encode(run.variables, batch["images"], batch.get("labels")))[batch["mask"]]
         for batch in batches
     ]
     return int(objectives.active_units(np.concatenate(means)).sum())
@@ -157,14 +176,6 @@ def classify(run: cli.Run, split: data.Split, batches: data.EvalBatches) -> floa
         guesses = log_posterior(run.model, run.variables, batch["images"]).argmax(axis=-1)
         correct += int(np.sum((np.asarray(guesses) == batch["labels"]) & batch["mask"]))
     return correct / len(split)
-
-
-def _save_map(run: cli.Run, split: data.Split, name: str) -> Any:
-    images = split.images[:12]
-    labels = None if run.model.num_classes is None or split.labels is None else split.labels[:12]
-    nats = objectives.log_likelihood_map(run.model, run.variables, images, labels)
-    path = run.workdir.path / f"surprise-{name}.png"
-    return figures.save_site_map(images, np.asarray(nats), run.model.likelihood.levels, path)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ parameters, against the number of codes an image. All estimators are unbiased fo
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import cli
-from gen_jax import data, figures, models, objectives
-from gen_jax.training.workdir import write_atomically
+from gen_jax import figures, models, objectives
 from gen_jax.typing import Array
 
 _BASELINES = {"constant": "running-mean", "leave_one_out": "leave-one-out"}
@@ -52,42 +51,37 @@ class Moments(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(cli.ImageOptions):
     """What to measure."""
 
-    workdir: cli.RunFolder
-    """Folder of a trained VAE."""
+    split: Literal["test", "validation", "train", "all"] | None = "train"
+    """Which images."""
     num_samples: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     """Codes an image."""
     repeats: int = 400
     """Gradients drawn for each variance."""
     batch_size: int = 20
-    """Images of the batch, the first of the training split."""
-    seed: int = 0
-    """Of the codes."""
-    step: str = "best"
-    """Checkpoint: best (by validation), last, or a step."""
-    data_dir: str | None = None
-    """Folder of the prepared TFDS sets, if it is not that of the training."""
+    """Images of the batch, the first of the split."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, measures, prints a table, writes gradient-variance.json and .png."""
-    measure(cli.parse(Options, "gradient_variance", arguments))
+    measure(cli.parse_on_images(Options, "gradient_variance", arguments))
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The variances as a dict, also written to WORKDIR/gradient-variance.json."""
+    """The variances as a dict, also written to gradient-variance.json."""
     cli.check_counts(num_samples=options.num_samples, batch_size=options.batch_size)
     if options.repeats < 2:
         raise ValueError(f"repeats is {options.repeats}; it must be at least 2")
     run = cli.open_run(options.workdir, options.step)
     if not isinstance(run.model, models.VAE):
         raise ValueError(f"{type(run.model).__name__} is not a VAE: it has no posterior")
-    split: data.Split = run.load_data(options.data_dir).train
+    folder = cli.output_folder(options, run)
+    split = cli.load_images(run, options).split
     images = split.images[: options.batch_size]
-    labels = run.labels({"labels": None if split.labels is None else split.labels[: len(images)]})
-    key, constant_key = jax.random.split(jax.random.key(options.seed))
+    labels = None if split.labels is None else split.labels[: len(images)]
+    key, constant_key = jax.random.split(cli.noise_key(options.seed))
     # The mean of the bound over these images stands for the running mean of a training.
     bound = jax.jit(lambda key: objectives.elbo(run.model, run.variables, key, images, labels, 8))
     constant = np.mean([bound(k).mean() for k in jax.random.split(constant_key, 100)])
@@ -131,7 +125,7 @@ def measure(options: Options) -> dict[str, Any]:
         **cli.environment(),
         "rows": rows,
     }
-    _report(run, rows, result)
+    _report(run, rows, result, folder)
     return result
 
 
@@ -188,7 +182,7 @@ def gradient_moments(
     return Moments(mean, jax.tree.map(lambda s: s / (repeats - 1), squares))
 
 
-def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
+def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any], folder: Path) -> None:
     counts = sorted({row["num_samples"] for row in rows})
     table = Table(title=f"variance of the encoder's gradient, batch of {result['images']} images")
     table.add_column("estimator")
@@ -204,18 +198,17 @@ def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any]) ->
         table.add_row(method.name, *(f"{own[k]:.3g}" if k in own else "" for k in counts))
         curves[method.name] = (list(own), list(own.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    path = run.workdir.path / "gradient-variance.json"
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
-    picture = figures.save_curves(
+    print(f"wrote {cli.save_json(folder / 'gradient-variance.json', result)}")
+    cli.picture(
+        figures.save_curves,
         curves,
-        run.workdir.path / "gradient-variance.png",
+        folder / "gradient-variance.png",
         x_label="codes an image",
         y_label="variance of the encoder's gradient, nats²",
         title="summed over the parameters",
         log_log=True,
         markers=True,
     )
-    print(f"wrote {path} and {picture}")
 
 
 if __name__ == "__main__":

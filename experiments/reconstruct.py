@@ -5,32 +5,26 @@ between two images in the space of codes; and, of a code of two latents, the pla
 """
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from gen_jax import data, figures, inversion, models, objectives
-from gen_jax.training.workdir import write_atomically
+from gen_jax import figures, inversion, models, objectives
 
 _CHUNK = 100  # images whose codes are sought at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(cli.ImageOptions):
     """Which images, and how the decoder is inverted."""
 
-    workdir: cli.RunFolder
-    """Folder of a trained auto-encoder."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Where the images come from."""
     num_images: int = 100
     """How many images, from the first on; pictures show the first 16."""
     num_starts: int = 4
@@ -41,68 +35,67 @@ class Options:
     """Weight of log p(z) in the inversion: 1 for the mode of p(z | x), 0 for that of p(x | z)."""
     plane: int = 20
     """Images a side of the plane."""
-    seed: int = 0
-    """Of the inversion's starts."""
-    step: str = "best"
-    """Checkpoint: best (by validation), last, or a step."""
-    data_dir: str | None = None
-    """Folder of the prepared TFDS sets, if it is not that of the training."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parses, and writes reconstructions.png and .json, interpolations.png and plane.png."""
-    reconstruct(cli.parse(Options, "reconstruct", arguments))
+    """Parses, and writes reconstructions-SPLIT.png and .json, interpolations.png and plane.png."""
+    reconstruct(cli.parse_on_images(Options, "reconstruct", arguments))
 
 
 def reconstruct(options: Options) -> dict[str, Any]:
-    """The errors as a dict, also written to WORKDIR/reconstructions-SPLIT.json."""
+    """The errors as a dict, also written to reconstructions-SPLIT.json."""
     cli.check_counts(num_images=options.num_images, plane=options.plane)
+    key = cli.noise_key(options.seed)
     run = cli.open_run(options.workdir, options.step)
-    model, folder = run.model, run.workdir.path
+    model = run.model
     if not isinstance(model, models.LatentModel):
         raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
-    split: data.Split = getattr(run.load_data(options.data_dir), options.split)
-    images = split.images[: options.num_images]
-    labels = run.labels({"labels": None if split.labels is None else split.labels[: len(images)]})
+    folder = cli.output_folder(options, run)
+    source = cli.load_images(run, options)
+    name, images = source.name, source.split.images[: options.num_images]
+    labels = _rows(source.split.labels, slice(0, len(images)))
 
-    found = []
+    found, errors = [], []
     chunks = range(0, len(images), _CHUNK)
     for start in cli.track(chunks, len(chunks), "finding codes"):
         rows = slice(start, start + _CHUNK)
-        found.append(find_codes(run, images[rows], _rows(labels, rows), options))
-    codes: dict[str, Any] = {
-        name: jnp.concatenate([part[name] for part in found]) for name in found[0]
-    }
-    if isinstance(model, models.ImplicitAutoEncoder) and options.split == "train":
-        indices = np.arange(len(images))
-        codes["learned"] = model.apply(run.variables, indices, method="codes")
-    fits = {
-        name: np.asarray(
-            objectives.reconstruction(model, run.variables, found, images, labels), np.float64
+        some = _rows(labels, rows)
+        codes = find_codes(run, images[rows], some, options, jax.random.fold_in(key, start))
+        if isinstance(model, models.ImplicitAutoEncoder) and name == "train":
+            indices = np.arange(start, start + len(images[rows]))
+            codes["learned"] = model.apply(run.variables, indices, method="codes")
+        found.append(codes)
+        errors.append(
+            {
+                way: objectives.reconstruction(model, run.variables, code, images[rows], some)
+                for way, code in codes.items()
+            }
         )
-        for name, found in codes.items()
+    codes: dict[str, Any] = {
+        way: jnp.concatenate([part[way] for part in found]) for way in found[0]
     }
-    result: dict[str, Any] = {"split": options.split, "images": len(images), "step": run.step}
-    for name, fit in fits.items():
+    fits = {
+        way: np.concatenate([np.asarray(part[way], np.float64) for part in errors]) for way in codes
+    }
+    result: dict[str, Any] = {"split": name, "images": len(images), "step": run.step}
+    for way, fit in fits.items():
         error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
-        result[name] = {"nats": float(fit.mean()), "nats_standard_error": error}
+        result[way] = {"nats": float(fit.mean()), "nats_standard_error": error}
         within = "" if error is None else f" ± {error:.2f}"
-        print(f"{options.split}, {name}: -log p(x | z) is {-fit.mean():.2f}{within} nats")
-    path = folder / f"reconstructions-{options.split}.json"
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
+        print(f"{name}, {way}: -log p(x | z) is {-fit.mean():.2f}{within} nats")
+    path = cli.save_json(folder / f"reconstructions-{name}.json", result)
+    print(f"wrote {path}")
 
     levels, shown = model.likelihood.levels, slice(0, 16)
-    some = _rows(labels, shown)
     rows = {"original": images[shown].astype(np.float64)}
-    for name, found in codes.items():
-        rows[name] = cli.expected_images(run, found[shown], some)
-    pictures = [figures.save_rows(rows, levels, folder / f"reconstructions-{options.split}.png")]
+    for way, code in codes.items():
+        rows[way] = cli.expected_images(run, code[shown], _rows(labels, shown))
+    cli.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{name}.png")
+    first = next(iter(codes.values()))
     if len(images) > 1:
-        pictures.append(_interpolate(run, next(iter(codes.values())), images, labels))
+        cli.picture(_interpolate, run, first, images, labels, folder)
     if model.num_latents == 2 and model.has_real_codes:
-        pictures.append(_plane(run, next(iter(codes.values())), options.plane))
-    for picture in (path, *pictures):
-        print(f"wrote {picture}")
+        cli.picture(_plane, run, first, options.plane, folder)
     return result
 
 
@@ -110,7 +103,9 @@ def _rows(labels: Any, rows: slice) -> Any:
     return None if labels is None else labels[rows]
 
 
-def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) -> dict[str, Any]:
+def find_codes(
+    run: cli.Run, images: np.ndarray, labels: Any, options: Options, key: jax.Array
+) -> dict[str, Any]:
     """The codes of images by each way that the model has: "encoder", "inversion"."""
     codes: dict[str, Any] = {}
     if not isinstance(run.model, models.ImplicitAutoEncoder):
@@ -122,7 +117,7 @@ def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) 
             run.variables,
             images,
             labels,
-            key=jax.random.key(options.seed),
+            key=key,
             num_starts=options.num_starts,
             num_steps=options.num_steps,
             # The codes of a deterministic auto-encoder have no prior.
@@ -131,7 +126,7 @@ def find_codes(run: cli.Run, images: np.ndarray, labels: Any, options: Options) 
     return codes
 
 
-def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any) -> Path:
+def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any, folder: Path) -> Path:
     """Pairs of images, and between them the images of codes on the straight line."""
     pairs, steps = min(8, len(images) // 2), 12
     first, last = codes[: 2 * pairs : 2], codes[1 : 2 * pairs : 2]
@@ -143,12 +138,12 @@ def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any) -> P
     rows = np.concatenate(
         [images[: 2 * pairs : 2, None], between, images[1 : 2 * pairs : 2, None]], axis=1
     )
-    path = run.workdir.path / "interpolations.png"
+    path = folder / "interpolations.png"
     flat = rows.reshape(-1, *images.shape[1:])
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 
-def _plane(run: cli.Run, codes: Any, side: int) -> Path:
+def _plane(run: cli.Run, codes: Any, side: int, folder: Path) -> Path:
     """Images of a code's two latents, the first to the right and the second up.
 
     They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
@@ -163,7 +158,7 @@ def _plane(run: cli.Run, codes: Any, side: int) -> Path:
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
     labels = None if run.model.num_classes is None else np.zeros(len(grid), np.int32)
     images = cli.expected_images(run, grid, labels)
-    path = run.workdir.path / "plane.png"
+    path = folder / "plane.png"
     return figures.save_grid(images, run.model.likelihood.levels, path, columns=side)
 
 

@@ -8,8 +8,9 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from matplotlib.patches import Patch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -44,9 +45,16 @@ def tile(rgb: np.ndarray, columns: int | None = None, zoom: int | None = None) -
     return sheet.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def save_grid(images: np.ndarray, levels: int, path: PathLike, columns: int | None = None) -> Path:
-    """A PNG of images `[N, H, W, C]`."""
-    return _save(tile(to_rgb(images, levels), columns), path)
+def save_grid(
+    images: np.ndarray,
+    levels: int,
+    path: PathLike,
+    columns: int | None = None,
+    names: Sequence[str] | None = None,
+) -> Path:
+    """A PNG of images `[N, H, W, C]`; `names` stand above the columns."""
+    sheet = tile(to_rgb(images, levels), columns)
+    return _save(sheet if names is None else np.concatenate([_names(names, sheet), sheet]), path)
 
 
 def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Path:
@@ -168,6 +176,21 @@ def save_curves(
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _save_figure(figure, path)
+
+
+def _names(names: Sequence[str], sheet: np.ndarray) -> np.ndarray:
+    """A strip as wide as the sheet, with a name in the middle of each column, made to fit."""
+    column = sheet.shape[1] / len(names)
+    longest = max(max(map(len, names)), 1)
+    size = int(np.clip(1.6 * column / longest, 9, 20))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), size)
+    strip = Image.new("RGB", (sheet.shape[1], 2 * size), _BORDER)
+    pen = ImageDraw.Draw(strip)
+    for i, name in enumerate(names):
+        while len(name) > 1 and pen.textlength(name, font) > column:
+            name = name.removesuffix("…")[:-1] + "…"
+        pen.text(((i + 0.5) * column, size), name, (255, 255, 255), font, anchor="mm")
+    return np.asarray(strip)
 
 
 def _save(rgb: np.ndarray, path: PathLike) -> Path:

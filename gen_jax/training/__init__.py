@@ -1,7 +1,7 @@
 """Training: pure steps, one mesh, checkpoints that resume bit-identical."""
 
 from gen_jax.training.checkpoints import Checkpoints, complete_steps, load, resolve_step
-from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh
+from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh, score
 from gen_jax.training.loop import TrainConfig, TrainResult, train
 from gen_jax.training.objective import (
     ELBO,
@@ -25,7 +25,7 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import Evaluation, eval_step, train_step
+from gen_jax.training.step import Evaluation, Scores, eval_step, train_step
 from gen_jax.training.workdir import Workdir
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Objective",
     "OptimizerConfig",
     "Reconstruction",
+    "Scores",
     "Target",
     "TrainConfig",
     "TrainResult",
@@ -57,6 +58,7 @@ __all__ = [
     "make_schedule",
     "read_metrics",
     "resolve_step",
+    "score",
     "target_from_dict",
     "target_to_dict",
     "train",

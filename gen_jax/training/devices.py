@@ -25,7 +25,7 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import Evaluation, eval_step, summarize, train_step
+from gen_jax.training.step import Evaluation, Scores, eval_step, train_step
 from gen_jax.typing import Array, Key, Levels
 from gen_jax.xla import WIDE_VECTORS, known_options
 
@@ -186,19 +186,31 @@ def evaluate(
     objective: Objective,
     mesh: Mesh | None = None,
 ) -> Evaluation:
-    """The mean objective over every example of `batches`, once each, padding masked.
+    """The mean of `score`. Raises ValueError if there are no examples."""
+    return score(model, params, batches, key, objective, mesh).mean()
+
+
+def score(
+    model: nn.Module,
+    params: Tree,
+    batches: Iterable[Batch],
+    key: Key,
+    objective: Objective,
+    mesh: Mesh | None = None,
+) -> Scores:
+    """The objective of every example of `batches`, once each and in order, padding left out.
 
     Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
-    Raises ValueError if there are no examples.
+    Raises ValueError if there are no batches.
     """
     mesh = make_mesh() if mesh is None else mesh
     params = jax.device_put(params, replicated(mesh))
-    score = _compiled_eval_step(mesh.devices.flat[0].platform)
-    values, previous, image_shape = [], None, ()
+    step = _compiled_eval_step(mesh.devices.flat[0].platform)
+    values, previous, image_shape = [], None, (0, 0, 0)
     for i, batch in enumerate(batches):
         image_shape = batch["images"].shape[1:]
         batch = put_batch(batch, mesh)
-        nats, terms = score(
+        nats, terms = step(
             params, batch, jax.random.fold_in(key, i), model=model, objective=objective
         )
         # Read a batch only once the next is on its way.
@@ -209,7 +221,7 @@ def evaluate(
         raise ValueError("there is nothing to evaluate: no batches")
     values.append(_rows(previous))
     columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
-    return summarize(columns.pop("nats"), columns, image_shape)
+    return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
 
 
 def to_host(tree: Tree) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,27 +104,34 @@ class Evaluation:
         return values | values.pop("terms")
 
 
-def summarize(nats: np.ndarray, terms: dict[str, np.ndarray], image_shape: Any) -> Evaluation:
-    """The evaluation of the per-image values of a whole split, in float64.
+class Scores(NamedTuple):
+    """An objective's value for every example of a split, once each and in its order."""
 
-    Raises ValueError if there are none.
-    """
-    count = len(nats)
-    if count == 0:
-        raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
-    nats = nats.astype(np.float64)
-    error = float(nats.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    # bits_per_dim is linear: the image size and ln 2 stay in that one function.
-    bits = float(objectives.bits_per_dim(jnp.ones(1), tuple(image_shape))[0])
-    mean = float(nats.mean())
-    return Evaluation(
-        nats=mean,
-        nats_standard_error=error,
-        bits_per_dim=mean * bits,
-        bits_per_dim_standard_error=error * abs(bits),
-        count=count,
-        terms={name: x.astype(np.float64).mean(axis=0).tolist() for name, x in terms.items()},
-    )
+    nats: np.ndarray
+    """In nats an image, `[N]`."""
+    terms: dict[str, np.ndarray]
+    """Each term of the objective, `[N]` or `[N, …]`."""
+    image_shape: tuple[int, int, int]
+
+    @property
+    def bits_per_dim(self) -> np.ndarray:
+        """In bits/dim, `[N]`."""
+        # Linear: the image size and ln 2 stay in that one function.
+        return self.nats * float(objectives.bits_per_dim(jnp.ones(1), self.image_shape)[0])
+
+    def mean(self) -> Evaluation:
+        """The mean over the examples, in float64. ValueError if there are none."""
+        count = len(self.nats)
+        if count == 0:
+            raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
+        (nats, error), (bits, bits_error) = map(_mean_and_error, (self.nats, self.bits_per_dim))
+        terms = {k: x.astype(np.float64).mean(axis=0).tolist() for k, x in self.terms.items()}
+        return Evaluation(nats, error, bits, bits_error, count, terms)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
 
 
 def _where(mask: Array, x: Array) -> Array:
