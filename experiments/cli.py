@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -125,10 +126,19 @@ def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.Dat
 
 
 def load_data(config: data.DataConfig) -> data.Dataset:
-    """`data.load` with a bar while images decode."""
-    with progress("reading " + config.name) as bar:
+    """`data.load` with a bar while images decode, and its notes printed, by one process."""
+    with progress("reading " + config.name) as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.DataWarning)  # its notes say the same
         task = bar.add_task(f"reading {config.name}", total=None)
-        return data.load(config, lambda done, total: bar.update(task, completed=done, total=total))
+        dataset = data.load(
+            config, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if jax.process_index() == 0:
+        encoding = sys.stdout.encoding or "utf-8"
+        for note in dataset.notes:  # names in them may be what a terminal cannot show
+            text = f"{config.name}: {note}".encode(encoding, "backslashreplace")
+            print(text.decode(encoding))
+    return dataset
 
 
 def progress(description: str) -> Progress:
