@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -266,16 +267,21 @@ def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.Dat
     return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
 
 
-def load_data(config: data.DataConfig) -> data.Dataset:
-    """`data.load` with a bar while images decode."""
-    with progress("reading " + config.name) as bar:
+def load_data(config: DataConfig, whole: bool = False) -> data.Dataset:
+    """`data.load`, or `load_whole`, with a bar while images decode; one process prints its notes."""
+    load = data.load_whole if whole else data.load
+    with progress() as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.DataWarning)  # its notes say the same
         task = bar.add_task(f"reading {config.name}", total=None)
-        return data.load(config, lambda done, total: bar.update(task, completed=done, total=total))
+        dataset = load(config, lambda done, total: bar.update(task, completed=done, total=total))
+    if jax.process_index() == 0:
+        for note in dataset.notes:
+            print(f"{config.name}: {note}")
+    return dataset
 
 
-def progress(description: str) -> Progress:
+def progress() -> Progress:
     """A progress bar on stderr, on a terminal only."""
-    del description
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -290,7 +296,7 @@ def progress(description: str) -> Progress:
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
     """`items`, with a progress bar that counts them."""
-    with progress(description) as bar:
+    with progress() as bar:
         yield from bar.track(items, total=total, description=description)
 
 

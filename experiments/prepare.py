@@ -3,31 +3,32 @@
 python -m experiments.prepare mnist
 """
 
+import dataclasses
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
-from gen_jax import data_sources
+from experiments import cli
+from gen_jax import data
 
 
-def main(
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
-    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None,
-) -> int:
-    """Prepare a data set by its own TFDS builder, which needs `pip install 'gen_jax[prepare]'`.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Prepare a data set by its own TFDS builder, which needs `pip install 'gen_jax[prepare]'`."""
 
-    Args:
-        name: A TFDS name, such as mnist, cifar10 or binarized_mnist.
-        data_dir: Where to write; else $TFDS_DATA_DIR; else ~/tensorflow_datasets.
-    """
-    try:
-        print(data_sources.prepare(name, data_dir))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """A TFDS name, such as mnist, cifar10 or binarized_mnist."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where to write; else $TFDS_DATA_DIR; else ~/tensorflow_datasets."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, prepares, and says where the set is."""
+    options = cli.parse(Options, "prepare", arguments)
+    print(data.prepare(options.name, options.data_dir))
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main, prog="python -m experiments.prepare"))
+    cli.run(main, sys.argv[1:])

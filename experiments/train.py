@@ -87,10 +87,11 @@ def train(options: Options) -> training.TrainResult:
         options.training,
         options.workdir,
         data={
-            "config": dataclasses.asdict(options.data),
+            "config": data.to_dict(data.resolved(options.data)),
             "fingerprint": dataset.fingerprint,
             "binarization": dataset.binarization,
             "levels": dataset.levels,
+            "class_names": dataset.class_names,
         },
         objective=options.objective,
         examples=dataset.train.images[:: -(-len(dataset.train) // 10_000)] if latent else None,

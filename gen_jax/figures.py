@@ -21,14 +21,21 @@ PathLike = str | os.PathLike[str]
 
 
 def to_rgb(images: np.ndarray, levels: int) -> np.ndarray:
-    """Levels `[..., C]` (C is 1 or 3) as 8-bit RGB `[..., 3]`: 0 is black, `levels - 1` white.
+    """Levels `[..., C]` as 8-bit RGB `[..., 3]`: 0 is black, `levels - 1` white.
 
-    Raises ValueError for another number of channels.
+    Three channels are colours. Another number than 1 or 3 is drawn in grey, the channels side by
+    side: `[..., H, W, C]` becomes `[..., H, C · W, 3]`.
     """
-    if images.shape[-1] not in (1, 3):
-        raise ValueError(f"images have {images.shape[-1]} channels; 1 or 3 can be drawn")
-    rgb = np.round(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    rgb = np.round(_drawn_as(images).astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
     return np.broadcast_to(rgb, (*rgb.shape[:-1], 3))
+
+
+def _drawn_as(sites: np.ndarray) -> np.ndarray:
+    """Channels as `to_rgb` lays them out."""
+    if sites.shape[-1] in (1, 3):
+        return sites
+    *leading, height, width, channels = sites.shape
+    return np.moveaxis(sites, -1, -2).reshape(*leading, height, channels * width, 1)
 
 
 def tile(rgb: np.ndarray, columns: int | None = None, zoom: int | None = None) -> np.ndarray:
@@ -85,10 +92,10 @@ def save_completions(
     path: PathLike,
 ) -> Path:
     """A PNG with one row an image: the original, what was known of it, and each completion."""
-    whole = np.broadcast_to(known, originals.shape).all(axis=-1, keepdims=True)
+    whole = _drawn_as(np.broadcast_to(known, originals.shape)).all(axis=-1, keepdims=True)
     shown = np.where(whole, to_rgb(originals, levels), np.array(_TO_COME, np.uint8))
     columns = [to_rgb(originals, levels), shown, *(to_rgb(c, levels) for c in completions)]
-    rows = np.stack(columns, axis=1).reshape(-1, *originals.shape[1:3], 3)
+    rows = np.stack(columns, axis=1).reshape(-1, *shown.shape[1:])
     return _save(tile(rows, columns=len(columns)), path)
 
 
@@ -103,9 +110,8 @@ def save_animation(
 
     It rests on the last frame for two seconds and starts again.
     """
-    shown = np.where(
-        drawn.all(axis=-1, keepdims=True), to_rgb(canvases, levels), np.array(_TO_COME, np.uint8)
-    )
+    whole = _drawn_as(np.broadcast_to(drawn, canvases.shape)).all(axis=-1, keepdims=True)
+    shown = np.where(whole, to_rgb(canvases, levels), np.array(_TO_COME, np.uint8))
     frames = [Image.fromarray(tile(frame)) for frame in shown]
     step = max(20, int(1000 * seconds / len(frames)))
     durations = [step] * (len(frames) - 1) + [2000]

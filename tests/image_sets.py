@@ -1,13 +1,17 @@
 """Image sets written for the tests: images, .npz files, and TFDS folders without TensorFlow."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 
+import grain
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
+
+from gen_jax.data import Dataset, Split
 
 
 def gray(count: int, shape: tuple[int, ...] = (6, 5), seed: int = 0) -> np.ndarray:
@@ -84,3 +88,28 @@ def write_tfds(
 def save_npz(path: Path, **arrays: np.ndarray) -> str:
     np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
     return str(path)
+
+
+def numbered(count: int, intensities: np.ndarray | None = None) -> Dataset:
+    """Image i has label i, so that a batch tells which examples it holds."""
+    labels = np.arange(count, dtype=np.int32)
+    images = np.broadcast_to((labels % 251).astype(np.uint8)[:, None, None, None], (count, 2, 3, 1))
+    split = Split(images, labels)
+    dataset = Dataset("numbered", 256, "none", count, split, split, split)
+    if intensities is None:
+        return dataset
+    return dataclasses.replace(
+        dataset, levels=2, binarization="dynamic", intensities=intensities, intensity_levels=256
+    )
+
+
+def batches(iterator: grain.DatasetIterator, count: int) -> list[dict[str, np.ndarray]]:
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_equal_batches(left: list, right: list) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])

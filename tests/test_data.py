@@ -1,45 +1,18 @@
-"""What is done to a data set, in which order it is read, and every mistake's message."""
+"""What is done to a data set, and every mistake's message."""
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
-import grain
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 from PIL import Image
 
 from gen_jax import data
-from gen_jax.data import DataConfig, Dataset, Split
+from gen_jax.data import DataConfig, datasets, draws, memory
 
-from .image_sets import gray, save_npz
-
-
-def numbered(count: int, intensities: np.ndarray | None = None) -> Dataset:
-    """Image i has label i, so that a batch tells which examples it holds."""
-    labels = np.arange(count, dtype=np.int32)
-    images = np.broadcast_to((labels % 251).astype(np.uint8)[:, None, None, None], (count, 2, 3, 1))
-    split = Split(images, labels)
-    dataset = Dataset("numbered", 256, "none", count, split, split, split)
-    if intensities is None:
-        return dataset
-    return dataclasses.replace(
-        dataset, levels=2, binarization="dynamic", intensities=intensities, intensity_levels=256
-    )
-
-
-def batches(iterator: grain.DatasetIterator, count: int) -> list[dict[str, np.ndarray]]:
-    return [next(iterator) for _ in range(count)]
-
-
-def assert_equal_batches(left: list, right: list) -> None:
-    assert len(left) == len(right)
-    for a, b in zip(left, right, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            np.testing.assert_array_equal(a[key], b[key])
-
+from .image_sets import assert_equal_batches, batches, gray, numbered, save_npz
 
 # What is done to the images.
 
@@ -112,13 +85,7 @@ def test_dynamic_binarization_changes_an_image_from_epoch_to_epoch(tmp_path: Pat
 
 def test_an_intensity_of_zero_never_draws_one():
     zeros = np.zeros((16384, 64, 64), np.uint8)  # 2**26 uniforms: some of 24 bits are 0
-    assert not data._bernoulli(zeros, 255, seed=0, stream="train").any()
-
-
-def test_no_two_images_of_an_epoch_share_their_noise():
-    half = np.full((64, 2, 3, 1), 128, np.uint8)
-    images = next(data.train_iterator(numbered(64, half), 64, seed=0))["images"].reshape(64, 6)
-    assert len(np.unique(images, axis=0)) > 30  # of 64 patterns, 64 draws: 41 expected
+    assert not draws.bernoulli(zeros, 255, seed=0, stream="train").any()
 
 
 def test_threshold_and_levels(tmp_path: Path):
@@ -190,109 +157,6 @@ def test_grayscale_is_luma(tmp_path: Path):
     assert dataset.levels == 256
 
 
-# The order of training.
-
-
-@pytest.mark.parametrize(("size", "batch_size"), [(30, 10), (30, 7), (5, 12)])
-def test_every_example_once_an_epoch_and_each_epoch_in_its_own_order(size: int, batch_size: int):
-    dataset = numbered(size)
-    count = -(-4 * size // batch_size)
-    seen = np.concatenate(
-        [b["labels"] for b in batches(data.train_iterator(dataset, batch_size, 0), count)]
-    )
-    epochs = seen[: 4 * size].reshape(4, size)
-    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (4, 1)))
-    assert len(np.unique(epochs, axis=0)) == 4
-    assert (epochs[0] != np.arange(size)).any()
-
-
-def test_images_and_labels_stay_together_and_seeds_differ():
-    dataset = numbered(30)
-    batch = next(data.train_iterator(dataset, 30, seed=0))
-    np.testing.assert_array_equal(batch["images"][:, 0, 0, 0], batch["labels"])
-    np.testing.assert_array_equal(batch["images"], dataset.train.images[batch["indices"]])
-    assert batch["images"].dtype == np.uint8
-    assert batch["labels"].dtype == np.int32
-    # Seed 1 is not seed 0 an epoch later, as it is with Grain's own shuffle.
-    later = batches(data.train_iterator(dataset, 30, seed=0), 2)[1]
-    other = next(data.train_iterator(dataset, 30, seed=1))
-    assert (other["labels"] != batch["labels"]).any()
-    assert (other["labels"] != later["labels"]).any()
-    unlabelled = dataclasses.replace(dataset, train=Split(dataset.train.images))
-    assert set(next(data.train_iterator(unlabelled, 4, seed=0))) == {"images", "indices"}
-
-
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("stop", [0, 3, 11])
-def test_the_state_continues_bit_for_bit(dynamic: bool, stop: int):
-    dataset = numbered(30, gray(30, (2, 3, 1)) if dynamic else None)
-    iterator = data.train_iterator(dataset, 7, seed=1)
-    assert isinstance(iterator, grain.DatasetIterator)
-    batches(iterator, stop)
-    state = json.loads(json.dumps(iterator.get_state()))
-    expected = batches(iterator, 9)  # more than two epochs
-    resumed = data.train_iterator(dataset, 7, seed=1)
-    batches(resumed, 2)
-    resumed.set_state(state)
-    assert_equal_batches(batches(resumed, 9), expected)
-
-
-def test_the_state_goes_through_orbax(tmp_path: Path):
-    dataset = numbered(30, gray(30, (2, 3, 1)))
-    iterator = data.train_iterator(dataset, 7, seed=1)
-    batches(iterator, 5)
-    ocp.save_checkpointables(str(tmp_path / "step"), {"data": iterator})
-    expected = batches(iterator, 5)
-    resumed = data.train_iterator(dataset, 7, seed=1)
-    ocp.load_checkpointables(str(tmp_path / "step"), {"data": resumed})
-    assert_equal_batches(batches(resumed, 5), expected)
-
-
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_processes_share_the_order(dynamic: bool):
-    dataset = numbered(30, gray(30, (2, 3, 1)) if dynamic else None)
-    whole = batches(data.train_iterator(dataset, 8, seed=1), 9)
-    parts = [
-        batches(data.train_iterator(dataset, 8, 1, process_index=i, process_count=4), 9)
-        for i in range(4)
-    ]
-    assert all(len(part[0]["images"]) == 2 for part in parts)
-    union = [
-        {key: np.concatenate([part[i][key] for part in parts]) for key in whole[0]}
-        for i in range(9)
-    ]
-    assert_equal_batches(union, whole)
-
-
-# The order of evaluation.
-
-
-@pytest.mark.parametrize(("size", "batch_size"), [(30, 10), (30, 7), (5, 12)])
-def test_evaluation_counts_every_example_once(size: int, batch_size: int):
-    split = numbered(size).test
-    found = data.eval_batches(split, batch_size)
-    for _ in range(2):  # it can be iterated again
-        parts = list(found)
-        assert len(parts) == len(found) == -(-size // batch_size)
-        assert all(len(part["images"]) == len(part["mask"]) == batch_size for part in parts)
-        seen = np.concatenate([part["labels"][part["mask"]] for part in parts])
-        np.testing.assert_array_equal(seen, np.arange(size))
-        images = np.concatenate([part["images"][part["mask"]] for part in parts])
-        np.testing.assert_array_equal(images, split.images)
-        padding = np.concatenate([part["images"][~part["mask"]] for part in parts])
-        assert (padding == 0).all()
-        assert parts[0]["mask"].dtype == bool
-
-
-def test_evaluation_by_processes_covers_the_split_once():
-    split = numbered(30).test
-    parts = [list(data.eval_batches(split, 8, process_index=i, process_count=4)) for i in range(4)]
-    assert {len(part) for part in parts} == {4}
-    assert {len(batch["images"]) for part in parts for batch in part} == {2}
-    seen = [batch["labels"][batch["mask"]] for part in parts for batch in part]
-    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(30))
-
-
 # The fingerprint.
 
 
@@ -318,12 +182,15 @@ def test_the_fingerprint_follows_content(tmp_path: Path):
         fingerprint(images, labels, binarize="static"),
         fingerprint(images, labels, binarize="dynamic"),
         fingerprint(images, labels, validation=4),
+        fingerprint(images, labels, flip=True),
+        fingerprint(images, labels, shift=1),
+        fingerprint(images, labels, flip=True, shift=1),
     ]
     assert len(set(every)) == len(every)
     assert fingerprint(images, labels) == every[0]
     # Dynamic binarization: other intensities, even where the first draw happens to be the same.
     left, right = numbered(30, gray(30, (2, 3, 1))), numbered(30, gray(30, (2, 3, 1), 1))
-    assert data._fingerprint(left) != data._fingerprint(right)
+    assert datasets._fingerprint(left) != datasets._fingerprint(right)
 
 
 # Mistakes: one line, the value, what is accepted.
@@ -349,6 +216,19 @@ def test_the_fingerprint_follows_content(tmp_path: Path):
         ),
         ({"test": 5000}, "test=5000 and validation=250 would leave none of the 1797"),
         ({"seed": -1}, "seed=-1: accepted are 0 to 4294967295"),
+        ({"levels": 70_000}, "levels=70000: accepted are 2 to 65536"),
+        ({"maximum": 0}, "maximum=0: accepted are 1 to 65535"),
+        ({"maximum": 15}, "maximum=15, but the largest value of digits is 16: accepted are 16 and"),
+        ({"shift": -1}, "shift=-1: accepted are 0 and more"),
+        ({"shift": 8}, "shift=8 for images of 8 x 8: accepted are 0 to 7"),
+        ({"values": "levels", "levels": 10}, "levels=10 with values='levels', but the largest"),
+        ({"values": "levels", "binarize": "static"}, "binarize='static' with values='levels'"),
+        ({"values": "levels", "maximum": 3}, "maximum=3 with values='levels'"),
+        ({"name": "~no_such_user/x"}, "data set '~no_such_user/x': there is no home folder"),
+        ({"name": "~no_such_user/x.npz"}, "there is no home folder of that user"),
+        ({"name": "mnist", "data_dir": "~no_such_user"}, "data_dir '~no_such_user': there is no"),
+        ({"name": "x" * 5000}, "File name too long"),
+        ({"size": (100_000, 100_000)}, "digits: 1,797 images of 100000 x 100000 x 1 would take"),
     ],
 )
 def test_bad_options(options: dict, message: str):
@@ -357,11 +237,137 @@ def test_bad_options(options: dict, message: str):
     assert "\n" not in str(error.value)
 
 
-def test_bad_binarize():
+@pytest.mark.parametrize(
+    ("key", "value", "kind", "message"),
+    [
+        ("binarize", "sometimes", ValueError, "binarize='sometimes': accepted are"),
+        ("values", "codes", ValueError, r"values='codes': accepted are \('intensity', 'levels'\)"),
+        ("background", None, ValueError, "background=None: accepted are"),
+        ("levels", 4.5, ValueError, "levels=4.5: accepted are integers"),
+        ("levels", "4", TypeError, "levels='4': accepted are integers"),
+        ("size", 8, ValueError, "size=8: accepted are a height and a width"),
+        ("size", (8,), ValueError, r"size=\(8,\): accepted are a height and a width"),
+        ("seed", None, TypeError, "seed=None: accepted are integers"),
+        ("flip", "yes", TypeError, "flip='yes': accepted are True and False"),
+        ("name", 3, TypeError, "name=3: accepted are a name and a path"),
+        ("data_dir", 3, TypeError, "data_dir=3: accepted are a name and a path"),
+    ],
+)
+def test_values_that_an_option_does_not_have(key: str, value, kind: type, message: str):
     config = DataConfig()
-    object.__setattr__(config, "binarize", "sometimes")  # past the type checker of the tests
-    with pytest.raises(ValueError, match="binarize='sometimes': accepted are"):
+    object.__setattr__(config, key, value)  # past the type checker of the tests
+    with pytest.raises(kind, match=message) as error:
         data.load(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_or_a_path_stands_for_a_configuration(tmp_path: Path):
+    assert data.load("digits").fingerprint == data.load(DataConfig()).fingerprint
+    path = Path(save_npz(tmp_path / "a.npz", images=gray(30)))
+    assert data.load(path).fingerprint == data.load(DataConfig(str(path))).fingerprint
+    config = DataConfig()
+    object.__setattr__(config, "size", [np.int64(4), 4])
+    object.__setattr__(config, "levels", np.int32(17))
+    dataset = data.load(config)
+    assert (dataset.image_shape, dataset.levels) == ((4, 4, 1), 17)
+
+
+def test_resolved_paths_are_found_from_every_folder(tmp_path: Path, monkeypatch):
+    save_npz(tmp_path / "a.npz", images=gray(30))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npz", "folder"):
+        resolved = data.resolved(DataConfig(name, data_dir="sets", levels=32))
+        absolute = DataConfig(str(tmp_path / name), data_dir=str(tmp_path / "sets"), levels=32)
+        assert resolved == absolute
+        assert data.resolved(resolved) == resolved
+    assert data.resolved(DataConfig()) == DataConfig()
+    with pytest.raises(ValueError, match=r"'b.npz': no such file"):
+        data.resolved(DataConfig("b.npz"))
+
+
+def test_configurations_of_before_and_as_json():
+    before = {"name", "data_dir", "binarize", "levels", "size", "grayscale", "validation", "test"}
+    fields = data.to_dict(DataConfig("x", size=(3, 4)))
+    assert fields.keys() == {*before, "seed"}  # as runs of before have it
+    config = DataConfig("x", values="levels", flip=True, shift=2)
+    fields = json.loads(json.dumps(data.to_dict(config)))
+    assert fields.keys() == {*before, "seed", "values", "flip", "shift"}
+    assert DataConfig(**fields) == config
+
+
+def test_values_that_are_levels(tmp_path: Path):
+    tiles = gray(30) % 17
+    path = save_npz(tmp_path / "a.npz", images=tiles)
+    order = np.random.RandomState(0).permutation(30)[:24]
+    for levels in (None, 17, 20):
+        dataset = data.load(DataConfig(path, values="levels", levels=levels))
+        assert dataset.levels == (levels or 17)
+        assert dataset.binarization == "none"
+        np.testing.assert_array_equal(dataset.train.images[..., 0], tiles[order])
+    # Each pixel of a smaller one is a pixel of the larger, not a mean.
+    halved = data.load(DataConfig(path, values="levels", size=(3, 5)))
+    near = np.stack([tiles[order, i : i + 2] for i in (0, 2, 4)], axis=1)
+    assert (halved.train.images[:, :, None, :, 0] == near).any(axis=2).all()
+    codes = save_npz(tmp_path / "b.npz", images=tiles.astype(np.int64) * 30)
+    dataset = data.load(DataConfig(codes, values="levels", levels=512))
+    assert (dataset.levels, dataset.train.images.dtype) == (512, np.uint16)
+    bits = save_npz(tmp_path / "c.npz", images=(tiles > 8) * np.uint8(255))
+    assert data.load(DataConfig(bits)).levels == 2
+    assert data.load(DataConfig(bits, values="levels")).levels == 256
+    assert data.load(DataConfig(bits, maximum=255)).levels == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "note"),
+    [
+        (gray(30), {}, "values are intensities: 0 is black, 255 white, the largest value 25"),
+        (gray(30) // 3, {}, "the largest value 85; set values='levels' if they are levels, or max"),
+        ((gray(30) > 9).astype("u2") * 65535, {}, "every value is 0 or 65535: a binary set"),
+        (gray(30) % 17, {"values": "levels"}, "values are levels as they are: 17, the largest"),
+        (gray(30) % 17, {"maximum": 16}, "0 is black, 16 white, the largest value 16"),
+    ],
+)
+def test_the_range_that_values_were_taken_to_have_is_said(tmp_path: Path, images, options, note):
+    dataset = data.load(DataConfig(save_npz(tmp_path / "a.npz", images=images), **options))
+    assert note in dataset.notes[-1]
+
+
+def test_a_range_that_is_probably_another_is_a_warning(tmp_path: Path):
+    tiles = save_npz(tmp_path / "a.npz", images=gray(30) % 17)
+    with pytest.warns(data.DataWarning, match=r"a.npz: values are .*largest value 16; set values="):
+        data.load(tiles)
+    with pytest.raises(ValueError, match=r"levels=17 quantises .* is 16: set values='levels' if"):
+        data.load(DataConfig(tiles, levels=17))
+    dark = save_npz(tmp_path / "b.npz", images=gray(30) // 3)
+    with pytest.warns(data.DataWarning, match="the largest value 85"):
+        data.load(DataConfig(dark, levels=32))
+    black = save_npz(tmp_path / "c.npz", images=gray(30) * 0)
+    with pytest.warns(data.DataWarning, match="every value is 0"):
+        data.load(black)
+
+
+def test_a_large_image_needs_no_memory_after_it_is_resized(tmp_path: Path):
+    """All originals at once would be 40 times what one and the small ones take."""
+    for i in range(40):
+        Image.fromarray(np.full((400, 500), 100 + i, np.uint8)).save(tmp_path / f"{i}.png")
+    tracemalloc.start()
+    data.load(DataConfig(str(tmp_path), size=(8, 8)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 400 * 500
+
+
+def test_memory_is_estimated_by_what_results(tmp_path: Path, monkeypatch):
+    for i, image in enumerate(gray(10, (20, 20, 3))):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr(memory, "available", lambda: 10_000)
+    data.load(DataConfig(str(tmp_path), size=(8, 8)))
+    data.load(DataConfig(str(tmp_path), grayscale=True))
+    with pytest.raises(ValueError, match="10 images of 20 x 20 x 3 would take"):
+        data.load(str(tmp_path))
+    monkeypatch.setattr(memory, "available", lambda: None)
+    data.load(str(tmp_path))
 
 
 def test_what_a_set_cannot_give(tmp_path: Path):
@@ -375,14 +381,18 @@ def test_what_a_set_cannot_give(tmp_path: Path):
         data.load(DataConfig(two, grayscale=True))
 
 
-def test_bad_batches():
-    dataset = numbered(30)
-    for wrong in (0, -4, 6):
-        with pytest.raises(ValueError, match=f"batch_size={wrong}: accepted are positive multip"):
-            data.train_iterator(dataset, wrong, seed=0, process_count=4)
-        with pytest.raises(ValueError, match=f"batch_size={wrong}: accepted are positive multip"):
-            data.eval_batches(dataset.test, wrong, process_count=4)
-    with pytest.raises(ValueError, match="process_index=4: accepted are 0 to 3"):
-        data.train_iterator(dataset, 8, seed=0, process_index=4, process_count=4)
-    with pytest.raises(ValueError, match="seed=-1: accepted are"):
-        data.train_iterator(dataset, 8, seed=-1)
+def test_a_whole_set_keeps_its_order(tmp_path):
+    """Nothing is held out, nothing shuffled: stored splits follow one another."""
+    images = np.arange(9 * 4, dtype=np.uint8).reshape(9, 2, 2)
+    np.savez(tmp_path / "one.npz", images=images[:1])
+    np.savez(
+        tmp_path / "two.npz",
+        **{"train_images": images[:5], "train_labels": np.arange(5)},
+        **{"test_images": images[5:], "test_labels": np.arange(4)},
+    )
+    alone = data.load_whole(tmp_path / "one.npz")
+    np.testing.assert_array_equal(alone.train.images[..., 0], images[:1])
+    both = data.load_whole(tmp_path / "two.npz")
+    np.testing.assert_array_equal(both.train.images[..., 0], images)
+    np.testing.assert_array_equal(both.train.labels, [0, 1, 2, 3, 4, 0, 1, 2, 3])
+    assert len(both.validation) == len(both.test) == 0

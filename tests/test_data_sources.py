@@ -1,21 +1,21 @@
 """Where images come from: digits, TFDS folders, .npz, folders, and what each one can get wrong."""
 
+import json
 import os
 import re
 import shutil
-import zipfile
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset, Split
 
-from .image_sets import gray, save_npz, write_tfds
+from .image_sets import gray, write_tfds
 
 
 def test_digits_split_is_fixed_disjoint_and_complete():
@@ -112,64 +112,6 @@ def test_one_bit_pngs_are_binary_with_one_channel(tmp_path: Path):
     np.testing.assert_array_equal(dataset.train.images, bits[order[:8]])
 
 
-def test_npz(tmp_path: Path):
-    images, target = gray(30), np.arange(30) % 4
-    path = save_npz(tmp_path / "a.npz", images=images, target=target)
-    dataset = data.load(DataConfig(path))
-    sizes = [len(split) for split in (dataset.train, dataset.validation, dataset.test)]
-    assert sizes == [24, 3, 3]
-    assert (dataset.image_shape, dataset.num_classes) == ((6, 5, 1), 4)
-    order = np.random.RandomState(0).permutation(30)
-    np.testing.assert_array_equal(dataset.train.images[..., 0], images[order[:24]])
-    np.testing.assert_array_equal(dataset.train.labels, target[order[:24]])
-    assert data.load(DataConfig(path, seed=1)).fingerprint != dataset.fingerprint
-
-    wide = np.arange(30 * 4, dtype=np.uint16).reshape(30, 2, 2) * 500
-    path = save_npz(tmp_path / "b.npz", images=wide)
-    dataset = data.load(DataConfig(path))
-    assert dataset.levels == 65536
-    assert dataset.train.images.dtype == np.uint16
-    assert data.load(DataConfig(path, levels=256)).train.images.dtype == np.uint8
-
-
-def test_npz_with_its_own_splits(tmp_path: Path):
-    train, test = gray(30, (4, 4, 3)), gray(5, (4, 4, 3), 1)
-    path = save_npz(tmp_path / "a.npz", train_images=train, test_images=test)
-    dataset = data.load(DataConfig(path))
-    np.testing.assert_array_equal(dataset.test.images, test)
-    assert len(dataset.train) == 27
-    assert len(dataset.validation) == 3
-
-
-def test_folder(tmp_path: Path):
-    images = gray(12)
-    for i, image in enumerate(images):
-        folder = tmp_path / "set" / f"class {i % 3}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{i:02}.png")
-    dataset = data.load(DataConfig(str(tmp_path / "set")))
-    assert (dataset.num_classes, dataset.image_shape) == (3, (6, 5, 1))
-    splits = (dataset.train, dataset.validation, dataset.test)
-    assert [len(split) for split in splits] == [10, 1, 1]
-    found = {}
-    for split in splits:
-        assert split.labels is not None
-        for image, label in zip(split.images, split.labels, strict=True):
-            found[image.tobytes()] = label
-    assert found == {image.tobytes(): i % 3 for i, image in enumerate(images)}
-
-    # One image in colour makes all RGB; differing sizes need a size.
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for i in range(10):
-        Image.fromarray(gray(1, (5 + i, 6, 3) if i == 4 else (5 + i, 6))[0]).save(flat / f"{i}.png")
-    dataset = data.load(DataConfig(str(flat), size=(4, 7)))
-    assert dataset.image_shape == (4, 7, 3)
-    assert dataset.train.labels is None
-    dataset = data.load(DataConfig(str(flat), size=(4, 7), grayscale=True))
-    assert dataset.image_shape == (4, 7, 1)
-
-
 # Mistakes: one line, the value, what is accepted.
 
 
@@ -206,6 +148,40 @@ def test_a_damaged_tfds_set(tmp_path: Path, damage: Callable[[Path], None]):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("form", ["class name", "older form", "json within"])
+def test_features_of_a_set_import_no_module(tmp_path: Path, monkeypatch, form: str):
+    """TFDS imports the module of whatever class features.json names."""
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = write_tfds(tmp_path / "tiny" / "1.0.0", {"train": gray(10, (6, 5, 1))})
+    features = json.loads((folder / "features.json").read_text())
+    older = {"type": "evil_module.Feature", "content": {}, "proto_cls": ""}
+    features["featuresDict"]["features"]["label"] = {
+        "class name": {"pythonClassName": "evil_module.Feature", "text": {}},
+        "older form": older,
+        "json within": {
+            "pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+            "jsonFeature": {"json": json.dumps({"x": older})},
+        },
+    }[form]
+    (folder / "features.json").write_text(json.dumps(features))
+    with pytest.raises(ValueError, match=r"features.json names the class 'evil_module.Feature'"):
+        data.load(DataConfig("tiny", data_dir=str(tmp_path)))
+    assert "evil_module" not in sys.modules
+
+
+def test_names_of_classes_and_splits_that_are_not_used(tmp_path: Path):
+    splits = {"train": gray(10, (6, 5, 1)), "extra": gray(10, (6, 5, 1))}
+    folder = write_tfds(tmp_path / "tiny" / "1.0.0", splits)
+    with pytest.warns(data.DataWarning, match="tiny: splits that are not used: 'extra'"):
+        dataset = data.load(DataConfig("tiny", data_dir=str(tmp_path)))
+    assert dataset.class_names is None
+    (folder / "label.labels.txt").write_text("cat\ndog\nowl\n")
+    with pytest.warns(data.DataWarning):
+        dataset = data.load(DataConfig("tiny", data_dir=str(tmp_path)))
+    assert dataset.class_names == ("cat", "dog", "owl")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -232,80 +208,6 @@ def test_tfds_splits_that_do_not_fit(tmp_path: Path):
         load("b", {"train": images, "test": images}, test=3)
     with pytest.raises(ValueError, match="the test split of 'c' is empty"):
         load("c", {"train": images, "test": images[:0]})
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"pixels": gray(9)}, r"no array 'images' \(or 'train_images'\): found \['pixels'\]"),
-        ({}, "found none"),
-        ({"images": gray(9) / 255}, "images have dtype float64: accepted are uint8"),
-        ({"images": gray(9)[:, 0]}, r"shape \(9, 5\): accepted are \[N, H, W\]"),
-        ({"images": gray(0)}, r"shape \(0, 6, 5\)"),
-        ({"images": gray(9), "labels": np.arange(8)}, "accepted are 9 integers, one an image"),
-        ({"images": gray(9), "labels": np.arange(9) / 2}, "labels are float64"),
-        ({"images": gray(9), "labels": np.arange(9) - 1}, "none below 0"),
-        ({"images": np.array([None] * 9)}, "cannot be read.*allow_pickle"),
-        ({"images": gray(2)}, "would leave none of the 2 images"),
-        ({"train_images": gray(9), "test_images": gray(9, (5, 5))}, "splits of .* differ in size"),
-        (
-            {"train_images": gray(9), "test_images": gray(9), "test_labels": np.arange(9)},
-            "labels must be given for every split or for none",
-        ),
-    ],
-)
-def test_bad_npz(tmp_path: Path, arrays: dict, message: str):
-    with pytest.raises(ValueError, match=message):
-        data.load(DataConfig(save_npz(tmp_path / "a.npz", **arrays)))
-
-
-@pytest.mark.parametrize("keep", [0, 30, 0.5, -30])
-def test_a_truncated_npz(tmp_path: Path, keep: float):
-    path = Path(save_npz(tmp_path / "a.npz", images=gray(30)))
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content)) if keep == 0.5 else int(keep)])
-    with pytest.raises(ValueError, match=r"a.npz cannot be read, is it complete\?"):
-        data.load(DataConfig(str(path)))
-
-
-def test_other_bad_npz_files(tmp_path: Path):
-    np.save(tmp_path / "a.npy", gray(30))
-    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match=r"a.npz cannot be read"):
-        data.load(DataConfig(str(tmp_path / "a.npz")))
-    with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
-        file.writestr("images.npy", b"no array")
-    with pytest.raises(ValueError, match=r"b.npz"):
-        data.load(DataConfig(str(tmp_path / "b.npz")))
-    (tmp_path / "c.npz").mkdir()
-    with pytest.raises(ValueError, match=r"c.npz': no such file"):
-        data.load(DataConfig(str(tmp_path / "c.npz")))
-    (tmp_path / "words.txt").write_text("words")
-    with pytest.raises(ValueError, match=r"words.txt' is a file, but neither a .npz nor a folder"):
-        data.load(DataConfig(str(tmp_path / "words.txt")))
-
-
-def test_bad_folders(tmp_path: Path):
-    config = DataConfig(str(tmp_path))
-    with pytest.raises(ValueError, match=r"holds no images \(.bmp .gif"):
-        data.load(config)
-    Image.fromarray(gray(1)[0]).save(tmp_path / "0.png")
-    Image.fromarray(gray(1, (7, 7))[0]).save(tmp_path / "1.png")
-    with pytest.raises(
-        ValueError, match=r"differ in size, such as \(6, 5\) and \(7, 7\): set size"
-    ):
-        data.load(config)
-    (tmp_path / "2.png").write_bytes((tmp_path / "0.png").read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"2.png cannot be read, is it complete\?"):
-        data.load(config)
-    Image.fromarray(gray(1)[0].astype(np.uint16)).save(tmp_path / "2.png")
-    with pytest.raises(ValueError, match=r"2.png .* only 8 bits are accepted"):
-        data.load(config)
-    (tmp_path / "sub").mkdir()
-    Image.fromarray(gray(1)[0]).save(tmp_path / "sub" / "3.png")
-    (tmp_path / "2.png").unlink()
-    with pytest.raises(ValueError, match="mixes images and sub-folders"):
-        data.load(config)
 
 
 # The real sets, where they are.

@@ -16,9 +16,29 @@ def test_levels_become_grey_values_from_black_to_white():
     assert (np.diff(rgb[0, 0, :, 0].astype(int)) > 0).all()
 
 
-def test_two_channels_cannot_be_drawn():
-    with pytest.raises(ValueError, match="2 channels; 1 or 3"):
-        figures.to_rgb(np.zeros((1, 2, 2, 2), np.uint8), 2)
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channels_lie_side_by_side_in_every_picture(tmp_path, channels):
+    images = np.arange(2 * 3 * 2 * channels).reshape(2, 3, 2, channels) % 6
+    rgb = figures.to_rgb(images, 6)
+    assert rgb.shape == (2, 3, 2 * channels, 3)
+    for channel in range(channels):
+        part = rgb[:, :, 2 * channel : 2 * channel + 2]
+        assert (part == 51 * images[..., channel, None]).all()
+    known = np.zeros((3, 2, channels), bool)
+    known[..., 1] = True  # the second channel
+    path = figures.save_completions(images, known, [images], 6, tmp_path / "c.png")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    width = 2 * channels + 1
+    zoom = pixels.shape[1] // (3 * width + 1)
+    shown = pixels[zoom // 2 :: zoom, zoom // 2 :: zoom][1:4, 1 + width : 2 * width]
+    assert (shown[:, 2:4] == rgb[0, :, 2:4]).all()
+    assert (shown[:, :2] == figures._TO_COME).all()
+    figures.save_grid(images, 6, tmp_path / "grid.png")
+    figures.save_rows({"a": images, "b": images}, 6, tmp_path / "rows.png")
+    figures.save_site_map(images, -np.ones((2, 3, 2, channels)), 6, tmp_path / "map.png")
+    drawn = np.broadcast_to(known, (4, *images.shape))
+    figures.save_animation(np.stack([images] * 4), drawn, 6, tmp_path / "a.gif")
 
 
 def test_a_grid_holds_every_image_in_reading_order(tmp_path):

@@ -74,7 +74,6 @@ RANK = {
     "sampling": 4,
     "inversion": 5,
     "training": 6,
-    "data_sources": 3,
     "data": 4,
     "figures": 4,
 }
@@ -94,13 +93,13 @@ def test_imports_go_one_way(name):
 
 OWNERS = {
     "orbax": {"training/checkpoints.py"},
-    "tensorflow_datasets": {"data_sources.py"},
-    "tensorflow": {"data_sources.py"},
-    "grain": {"data.py"},
-    "array_record": {"data_sources.py"},
-    "sklearn": {"data_sources.py"},
+    "tensorflow_datasets": {"data/sources/tfds.py"},
+    "tensorflow": {"data/sources/tfds.py"},
+    "grain": {"data/batches.py"},
+    "array_record": {"data/sources/tfds.py"},
+    "sklearn": {"data/sources/__init__.py"},
     "matplotlib": {"figures.py"},
-    "PIL": {"figures.py", "data.py", "data_sources.py"},  # folders of images are data
+    "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py"},
     "tyro": set(),
     "optax": {"training/state.py", "inversion.py"},
 }

@@ -20,6 +20,7 @@ Record: TypeAlias = Mapping[str, Any]
 _FREE = (
     "versions",
     "data.config.data_dir",  # the fingerprint tells whether it holds the same images
+    "data.class_names",
     "training.eval_every",
     "training.eval_batch_size",
     "training.log_every",

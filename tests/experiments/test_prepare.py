@@ -1,21 +1,36 @@
-"""Preparing a TFDS set: its script."""
+"""Preparing a TFDS set: its script, and its mistakes, one line each."""
 
-import subprocess
 import sys
 
-from experiments import prepare
+import pytest
+
+from experiments import cli, prepare
 
 
-def test_prepare_without_tensorflow_says_how_to_get_it(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing from python -m experiments.prepare: NAME"),
+        (["minst"], "unknown data set 'minst' (did you mean 'mnist'"),
+        (["digits"], "'digits' is a part of scikit-learn: there is nothing to prepare"),
+        (["mnist"], "pip install 'gen_jax[prepare]'"),
+        (["mnist", "--dir=x"], "--dir"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, message, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it were not installed
-    assert prepare.main("mnist") == 2
+    with pytest.raises(SystemExit) as stop:
+        cli.run(prepare.main, arguments)
+    assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "pip install 'gen_jax[prepare]'" in error
+    assert message in error
     assert error.count("\n") == 1
 
 
-def test_prepare_has_help():
-    command = [sys.executable, "-m", "experiments.prepare", "--help"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "NAME" in result.stdout
-    assert "--data-dir" in result.stdout
+def test_prepare_has_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        prepare.main(["--help"])
+    assert not stop.value.code
+    output = capsys.readouterr().out
+    assert "NAME" in output
+    assert "--data-dir" in output

@@ -1,0 +1,197 @@
+"""From stored values to levels: grayscale, resize, and which value is white."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from gen_jax.data import memory
+from gen_jax.data.config import DataConfig
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
+
+
+class Pixels:
+    """Takes a set's images `[H, W, C]` as they are decoded, and gives one array a split.
+
+    Each is made grey and resized at once, so that only small images stay in memory. But a set of
+    two values only, 0 and 1 or 0 and white, is binary, and its images stay as they are until all
+    have been seen: such a set has one channel if all are equal, and mixing its pixels gives 256
+    levels.
+    """
+
+    def __init__(self, config: DataConfig):
+        self.config = config
+        self.notes: list[str] = []
+        self.doubts: list[str] = []  # what is probably not what was meant
+        self.coloured = False  # a palette held colours: they are not bits, though 0 and 255 only
+        self._images: dict[str, list[np.ndarray]] = {}
+        self._first: np.ndarray | None = None
+        self._largest: dict[str, int] = {}
+        self._high = 0  # the other value of a set that holds 0 and one other
+        self._binary = config.values == "intensity"
+
+    @property
+    def black(self) -> bool:
+        """Whether every value so far is 0."""
+        return not any(self._largest.values())
+
+    @property
+    def sixteen_bits(self) -> bool:
+        return self._first is not None and self._first.itemsize == 2
+
+    def expect(self, count: int, shape: tuple[int, ...], itemsize: int = 1, held: int = 0) -> None:
+        """ValueError unless `count` images as stored, `[H, W, C]`, fit in memory; `held`: bytes
+        that reading takes besides."""
+        height, width = self.config.size or shape[:2]
+        channels = 1 if self.config.grayscale else shape[2]
+        memory.check(self.config.name, (count, height, width, channels), itemsize, held)
+
+    def take(self, split: str, images: Iterable[np.ndarray]) -> None:
+        """More images of a split."""
+        kept = self._images.setdefault(split, [])
+        self._largest.setdefault(split, 0)
+        for image in images:
+            self._compare(image)
+            largest = int(image.max())
+            self._largest[split] = max(self._largest[split], largest)
+            if self._binary and not self._has_two_values(image, largest):
+                self._binary = False
+                for earlier in self._images.values():
+                    earlier[:] = map(self._convert, earlier)
+            kept.append(image if self._binary else self._convert(image))
+
+    def finish(self, white: int) -> tuple[dict[str, np.ndarray], int]:
+        """The arrays of all splits, and how many levels they have; `white` is the type's."""
+        if self.config.values == "levels":
+            levels = self._levels_as_they_are()
+        elif self._binary and self._high:
+            levels = self._binary_levels()
+        else:
+            levels = self._intensity_levels(self.config.maximum or white)
+        dtype = dtype_of(levels)
+        channels = max(image.shape[-1] for images in self._images.values() for image in images)
+        arrays = {}
+        for key, images in self._images.items():
+            for i, image in enumerate(images):
+                if image.shape[-1] != channels:  # one coloured image makes all RGB
+                    images[i] = np.broadcast_to(image, (*image.shape[:2], channels))
+            arrays[key] = np.stack(images).astype(dtype, copy=False)
+            images.clear()
+        return arrays, levels
+
+    def _compare(self, image: np.ndarray) -> None:
+        """ValueError for an image that does not go with the first."""
+        config = self.config
+        first = self._first = image if self._first is None else self._first
+        channels = {image.shape[-1], first.shape[-1]}
+        if config.grayscale and not channels <= {1, 3}:
+            raise ValueError(f"grayscale needs 1 or 3 channels: {config.name} has {max(channels)}")
+        if len(channels) > 1 and channels != {1, 3}:
+            raise ValueError(f"images of {config.name} differ in channels: {sorted(channels)}")
+        if config.size is None and image.shape[:2] != first.shape[:2]:
+            shapes = sorted((first.shape[:2], image.shape[:2]))
+            raise ValueError(
+                f"images of {config.name} differ in size, such as {shapes[0]} and {shapes[1]}:"
+                " set size to (height, width)"
+            )
+        if image.dtype != first.dtype and config.values == "intensity" and config.maximum is None:
+            raise ValueError(
+                f"{config.name} has images of 8 bits and of 16 bits, which differ in white: convert"
+                " one kind, or set maximum to what is white in both"
+            )
+
+    def _has_two_values(self, image: np.ndarray, largest: int) -> bool:
+        if largest == 0:
+            return True
+        white = self.config.maximum
+        accepted = (1, 255, np.iinfo(image.dtype).max) if white is None else (white,)
+        if largest not in accepted or self._high not in (0, largest):
+            return False
+        self._high = largest
+        return bool(np.count_nonzero(image) == np.count_nonzero(image == largest))
+
+    def _levels_as_they_are(self) -> int:
+        largest = max(self._largest.values())
+        levels = self.config.levels or max(2, largest + 1)
+        if largest >= levels:
+            raise ValueError(
+                f"levels={levels} with values='levels', but the largest value of"
+                f" {self.config.name} is {largest}: accepted are {largest + 1} and more"
+            )
+        self.notes.append(f"values are levels as they are: {levels}, the largest value {largest}")
+        return levels
+
+    def _binary_levels(self) -> int:
+        config = self.config
+        stored = [image for images in self._images.values() for image in images]
+        one_channel = all((image == image[..., :1]).all() for image in stored)
+        if self.coloured and not one_channel:
+            return self._intensity_levels(255)
+        self.notes.append(f"every value is 0 or {self._high}: a binary set")
+        gray = config.grayscale and not one_channel and any(i.shape[-1] == 3 for i in stored)
+        size = config.size is not None and any(image.shape[:2] != config.size for image in stored)
+        levels = 256 if gray or size else 2
+        self._binary = False
+        for images in self._images.values():
+            for i, image in enumerate(images):
+                bits = (image[..., :1] if one_channel else image) > 0
+                images[i] = self._convert(bits.astype(np.uint8) * np.uint8(levels - 1))
+        return levels
+
+    def _intensity_levels(self, white: int) -> int:
+        config, largest = self.config, max(self._largest.values())
+        if self._binary:  # all is black, or bits that are colours: nothing has been converted
+            self._binary = False
+            for images in self._images.values():
+                images[:] = map(self._convert, images)
+        if config.maximum is None and 1 in self._largest.values() and largest > 1:
+            ranges = ", ".join(f"{key} 0 to {value}" for key, value in self._largest.items())
+            raise ValueError(
+                f"the splits of {config.name} differ in range ({ranges}): bring them to one, or set"
+                " values='levels' if these are levels"
+            )
+        if largest > white:
+            raise ValueError(
+                f"maximum={white}, but the largest value of {config.name} is {largest}: accepted"
+                f" are {largest} and more"
+            )
+        remedy = "set values='levels' if they are levels, or maximum to what is white"
+        if config.maximum is None and 0 < largest < (config.levels or 0) <= white:
+            raise ValueError(
+                f"levels={config.levels} quantises intensities of 0 to {white}, but the largest"
+                f" value of {config.name} is {largest}: {remedy}"
+            )
+        note = f"values are intensities: 0 is black, {white} white, the largest value {largest}"
+        if self.black:
+            self.doubts.append("every value is 0")
+        elif config.maximum is None and 2 * largest <= white:
+            # Quantised or binarized, such a set loses what it has.
+            lossy = config.levels is not None or config.binarize is not None
+            kept = self.doubts if lossy or 8 * largest < white else self.notes
+            kept.append(f"{note}; {remedy}")
+        else:
+            self.notes.append(note)
+        return white + 1
+
+    def _convert(self, image: np.ndarray) -> np.ndarray:
+        size = self.config.size
+        if self.config.grayscale and image.shape[-1] == 3:
+            image = np.rint(image @ _LUMA)[..., None].astype(image.dtype)
+        if size is None or image.shape[:2] == size:
+            return image
+        return _resize(image, size, nearest=self.config.values == "levels")
+
+
+def dtype_of(levels: int) -> type[np.uint8] | type[np.uint16]:
+    return np.uint8 if levels <= 256 else np.uint16
+
+
+def _resize(image: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndarray:
+    height, width = size
+    method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    channels = [
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize((width, height), method))
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.rint(np.stack(channels, axis=-1)).astype(image.dtype)
