@@ -268,7 +268,7 @@ def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.Dat
 
 
 def load_data(config: DataConfig, whole: bool = False) -> data.Dataset:
-    """`data.load`, or `load_whole`, with a bar while images decode; one process prints its notes."""
+    """`data.load`, or `load_whole`, with a bar while images decode; its notes are printed."""
     load = data.load_whole if whole else data.load
     with progress() as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", data.DataWarning)  # its notes say the same

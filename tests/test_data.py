@@ -390,9 +390,9 @@ def test_a_whole_set_keeps_its_order(tmp_path):
         **{"train_images": images[:5], "train_labels": np.arange(5)},
         **{"test_images": images[5:], "test_labels": np.arange(4)},
     )
-    alone = data.load_whole(tmp_path / "one.npz")
+    alone = data.load_whole(DataConfig(str(tmp_path / "one.npz"), values="levels", levels=36))
     np.testing.assert_array_equal(alone.train.images[..., 0], images[:1])
-    both = data.load_whole(tmp_path / "two.npz")
+    both = data.load_whole(DataConfig(str(tmp_path / "two.npz"), values="levels"))
     np.testing.assert_array_equal(both.train.images[..., 0], images)
     np.testing.assert_array_equal(both.train.labels, [0, 1, 2, 3, 4, 0, 1, 2, 3])
     assert len(both.validation) == len(both.test) == 0

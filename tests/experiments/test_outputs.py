@@ -156,7 +156,7 @@ def test_where_nothing_can_be_written_nothing_is_computed(tiny_vae_run, tmp_path
     (tmp_path / "file").touch()
     target = str(tmp_path / output) if output else output
     options = reconstruct.Options(str(tiny_vae_run), output=target)
-    with pytest.raises(ValueError, match="output is empty|nothing can be written in"):
+    with pytest.raises(ValueError, match=r"output is empty|nothing can be written in"):
         reconstruct.reconstruct(options)
 
 
