@@ -11,7 +11,14 @@ from flax import linen as nn
 
 from gen_jax import objectives
 from gen_jax.training.objective import Objective
-from gen_jax.training.state import Batch, Optimizer, TrainState, Tree, apply_gradients
+from gen_jax.training.state import (
+    Batch,
+    NonFiniteError,
+    Optimizer,
+    TrainState,
+    Tree,
+    apply_gradients,
+)
 from gen_jax.typing import Array, Key, Nats
 
 
@@ -99,20 +106,27 @@ class Evaluation:
     """Mean of each term of the objective over the images."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Flat and JSON-able."""
+        """Flat and JSON-able; the standard error of a single image is null."""
         values = dataclasses.asdict(self)
-        return values | values.pop("terms")
+        values |= values.pop("terms")
+        return {name: None if _is_nan(value) else value for name, value in values.items()}
 
 
 def summarize(nats: np.ndarray, terms: dict[str, np.ndarray], image_shape: Any) -> Evaluation:
     """The evaluation of the per-image values of a whole split, in float64.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, NonFiniteError if one of them is not finite.
     """
     count = len(nats)
     if count == 0:
         raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
     nats = nats.astype(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(nats))
+    if wrong.size:
+        raise NonFiniteError(
+            f"{wrong.size} of {count} images have a score that is not finite: "
+            f"image {wrong[0]} has {nats[wrong[0]]} nats"
+        )
     error = float(nats.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     # bits_per_dim is linear: the image size and ln 2 stay in that one function.
     bits = float(objectives.bits_per_dim(jnp.ones(1), tuple(image_shape))[0])
@@ -125,6 +139,10 @@ def summarize(nats: np.ndarray, terms: dict[str, np.ndarray], image_shape: Any) 
         count=count,
         terms={name: x.astype(np.float64).mean(axis=0).tolist() for name, x in terms.items()},
     )
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _where(mask: Array, x: Array) -> Array:
