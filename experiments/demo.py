@@ -35,8 +35,7 @@ def main(arguments: Sequence[str]) -> None:
             preset.model, preset.data, settings, preset.objective, workdir=options.workdir
         )
     )
-    if not result.finished:
-        return
+    cli.stop(result)
     scored = evaluate.evaluate(evaluate.Options(options.workdir))
     sample.sample(sample.Options(options.workdir, num_images=100))
     complete.complete(complete.Options(options.workdir))
