@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -18,6 +19,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+import experiments
 import gen_jax
 from gen_jax import data, models, training
 from gen_jax.data import DataConfig
@@ -29,21 +31,54 @@ Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar
 
 
 def run(main: Callable[..., None], *arguments: Any) -> None:
-    """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2."""
+    """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2.
+
+    A character that the terminal does not know is replaced, a warning is one line, and nobody
+    reading is no mistake.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        main(*arguments)
+        if signal.getsignal(signal.SIGINT) is experiments.say_and_leave:  # imports are over
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            main(*arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain of it again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         fail(str(error))
+    except MemoryError as error:
+        fail(f"not enough memory: {error}")
     except training.NonFiniteError as error:
         fail(str(error), status=1)
     except KeyboardInterrupt:
-        fail("interrupted", status=130)
+        fail("interrupted", status=128 + signal.SIGINT)
 
 
 def fail(message: str, status: int = 2) -> None:
     """Ends the script with one line on stderr."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    _say("error: " + message)
     sys.exit(status)
+
+
+def stop(result: training.TrainResult) -> None:
+    """Ends the script as the signal would have that stopped the training, if one did."""
+    if result.signal is not None:
+        sys.exit(128 + result.signal)
+
+
+def _warn(message: Warning | str, *about: Any, **more: Any) -> None:
+    del about, more
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(" ".join(message.split()), file=sys.stderr)
 
 
 def parse(options: Any, script: str, arguments: Sequence[str], **kwargs: Any) -> Any:

@@ -36,8 +36,7 @@ def main(arguments: Sequence[str]) -> None:
             preset.model, preset.data, settings, preset.objective, workdir=options.workdir
         )
     )
-    if not result.finished:
-        return
+    cli.stop(result)
     scored = evaluate.evaluate(evaluate.Options(options.workdir))
     latent = isinstance(preset.model, models.LatentModel)
     pictures = {"loss.png": "training and validation loss"}

@@ -13,9 +13,6 @@ from experiments import cli
 from gen_jax import data, figures, models, objectives, training
 from gen_jax.training.workdir import write_atomically
 
-# Of one image there is no standard error.
-_NO_ERROR = {"nats_standard_error": None, "bits_per_dim_standard_error": None}
-
 
 @dataclasses.dataclass(frozen=True)
 class Options(cli.ImageOptions):
@@ -73,7 +70,6 @@ def evaluate(options: Options) -> dict[str, Any]:
     result: dict[str, Any] = {
         "objective": training.target_to_dict(objective),
         **scored.as_dict(),
-        **({} if scored.count > 1 else _NO_ERROR),
         "images": scored.count,
         "data": source.dataset,
         "split": name,

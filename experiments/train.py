@@ -24,6 +24,8 @@ class Options(Experiment):
 
     workdir: str = dataclasses.field(kw_only=True)
     """Folder of the run."""
+    init_from: str | None = None
+    """Start from the weights of this run: the folder of one whose parameters have these shapes."""
     resume: bool = False
     """Go on with a run whose number of steps, optimiser or accumulation was another."""
     overwrite: bool = False
@@ -48,11 +50,12 @@ def main(arguments: Sequence[str]) -> None:
     options = cli.parse(
         tyro.conf.AvoidSubcommands[Options], f"train {name}", arguments[1:], default=default
     )
-    train(options)
+    cli.stop(train(options))
 
 
 def train(options: Options) -> training.TrainResult:
     """Trains `options`; with pictures of samples at intervals, and of the curves at the end."""
+    folder = training.Workdir(options.workdir)
     if options.distributed:
         training.initialize_distributed()
     dataset = cli.load_data(options.data)
@@ -70,7 +73,6 @@ def train(options: Options) -> training.TrainResult:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    folder = training.Workdir(options.workdir)
     latent = isinstance(model, models.LatentModel)
 
     def on_sample(step: int, variables: Any) -> None:
@@ -96,14 +98,14 @@ def train(options: Options) -> training.TrainResult:
         objective=options.objective,
         examples=dataset.train.images[:: -(-len(dataset.train) // 10_000)] if latent else None,
         on_sample=on_sample if not latent or model.prior is not None else None,
+        init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
     )
     if result.finished and jax.process_index() == 0:
-        picture = save_curves(folder)
         print(
             f"best: {result.best_bits_per_dim:.4f} bits/dim on validation at step "
-            f"{result.best_step}, in {options.workdir}; curves: {picture}"
+            f"{result.best_step}, in {options.workdir}; {_draw_curves(folder)}"
         )
     return result
 
@@ -130,13 +132,22 @@ def fit_model(model: Any, dataset: data.Dataset) -> Any:
     return model.clone(image_shape=dataset.image_shape)
 
 
+def _draw_curves(folder: training.Workdir) -> str:
+    """The run is finished whether they can be drawn or not."""
+    try:
+        return f"curves: {save_curves(folder)}"
+    except Exception as error:
+        return f"no curves: {' '.join(str(error).split())}"
+
+
 def save_curves(folder: training.Workdir) -> Path:
     """Training and validation loss against the step, from metrics.jsonl."""
     curves = {}
     for split in ("train", "validation"):
         records = training.read_metrics(folder, split)
-        steps = [record["step"] for record in records]
-        curves[split] = (steps, [record["bits_per_dim"] for record in records])
+        known = [record for record in records if isinstance(record.get("bits_per_dim"), float)]
+        steps = [record["step"] for record in known]
+        curves[split] = (steps, [record["bits_per_dim"] for record in known])
     return figures.save_curves(curves, folder.path / "loss.png", x_label="step", y_label="bits/dim")
 
 

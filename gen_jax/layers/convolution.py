@@ -44,8 +44,14 @@ def centre_mask(
 ) -> Bool[np.ndarray, "I O"]:
     """What the centre tap may read: input groups i < o (mask A) or i ≤ o (mask B).
 
-    o is the output's group, in each part.
+    o is the output's group, in each part. ValueError for a kernel that no device could hold: the
+    mask is made by the host, and before anything else is known of the size.
     """
+    if in_features * features * parts > 2**31:
+        raise ValueError(
+            f"features make a kernel of {in_features:,} x {features * parts:,}; "
+            "accepted: up to 2^31 entries"
+        )
     inputs = np.arange(in_features)[:, None] // (in_features // groups)
     outputs = np.arange(features)[None, :] // (features // groups)
     return np.tile(inputs < outputs if mask == "A" else inputs <= outputs, (1, parts))

@@ -2,7 +2,7 @@
 
 from gen_jax.training.checkpoints import Checkpoints, complete_steps, load, resolve_step
 from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh, score
-from gen_jax.training.loop import TrainConfig, TrainResult, train
+from gen_jax.training.loop import TrainResult, train
 from gen_jax.training.objective import (
     ELBO,
     IWAE,
@@ -17,6 +17,7 @@ from gen_jax.training.objective import (
     target_to_dict,
 )
 from gen_jax.training.records import read_metrics
+from gen_jax.training.settings import TrainConfig
 from gen_jax.training.state import (
     NonFiniteError,
     OptimizerConfig,

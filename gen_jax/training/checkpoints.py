@@ -3,32 +3,52 @@
 A checkpoint has four items: params, ema (by itself, so that loading a model needs no
 optimiser), optimizer (with the running mean of the objective), and data (the position of the
 training iterator); its folder's name is the step. The best by validation and the last few are kept.
+What it is on the disk, and whose, is in `checkpoint_files`.
 """
 
 import contextlib
+import errno
 import gc
 import logging
 import os
 import pathlib
-import shutil
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from gen_jax import models
-from gen_jax.training.state import NonFiniteError, TrainState, Tree, all_finite, init_params
+from gen_jax.training import checkpoint_files
+from gen_jax.training.state import (
+    NonFiniteError,
+    TrainState,
+    Tree,
+    all_finite,
+    init_params,
+    not_finite,
+)
 from gen_jax.training.workdir import Workdir
 
-_policies: Any = ocp.training.preservation_policies
-_METRIC = "loss"
+_CUT = "a file is missing, cut short or altered"
+
+
+class _Save(NamedTuple):
+    """A save in the background."""
+
+    step: int
+    response: Any
+    """Orbax's: its `result` waits, and raises what went wrong."""
+    done: threading.Event
+    """The loss is on the disk too."""
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -40,74 +60,103 @@ class Checkpoints(contextlib.AbstractContextManager):
     def __init__(self, workdir: Workdir, keep: int = 2, notify: Callable[[str], None] = print):
         if keep < 1:
             raise ValueError(f"keep is {keep}; accepted: 1 or more checkpoints beside the best")
-        self._workdir = workdir
-        self._notify = notify
-        self._checkpointer = ocp.training.Checkpointer(
-            os.fspath(workdir.checkpoints),
-            preservation_policy=_policies.AnyPreservationPolicy(
-                [
-                    _policies.LatestN(keep),
-                    _policies.BestN(
-                        n=1,
-                        get_metric_fn=lambda metrics: metrics[_METRIC],
-                        reverse=True,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
-            cleanup_tmp_directories=True,
-        )
+        self._workdir, self._keep, self._notify = workdir, keep, notify
+        self._saving: _Save | None = None
+        if jax.process_index() == 0:
+            checkpoint_files.remove_leftovers(workdir.checkpoints)
+        _meet("leftovers are gone")
+        self._losses = checkpoint_files.losses(workdir.checkpoints, notify)
 
     def __exit__(self, *exception: object) -> None:
-        self._checkpointer.close()
+        try:
+            self.wait()
+        except OSError:
+            if exception[0] is None:
+                raise
 
     @property
     def losses(self) -> dict[int, float | None]:
         """Step -> validation loss (None if it was saved without one), in order of step."""
-        return _losses(self._checkpointer)
+        return dict(self._losses)
 
     @property
     def last(self) -> int | None:
         """The last step saved."""
-        return max(self.losses, default=None)
+        return max(self._losses, default=None)
 
     @property
     def best(self) -> int | None:
         """The step with the lowest validation loss."""
-        return _best(self.losses)
+        return _best(self._losses)
 
     def save(
         self, step: int, state: TrainState, data: Any, loss: float | None, *, wait: bool = False
     ) -> None:
         """Saves `state` and the position of `data` in the background; `wait` for the disk.
 
-        A checkpoint of the same step is replaced. Raises NonFiniteError, and saves nothing,
-        if the state or the loss is not finite.
+        Raises NonFiniteError, and saves nothing, if the state or the loss is not finite;
+        OSError, now or at the next call, if it cannot be written.
         """
         values = (state.params, state.ema, state.opt_state, state.running_nats)
         if not all_finite(values) or (loss is not None and loss - loss != 0):
             raise NonFiniteError(
                 f"the state at step {step} is not finite and was not saved; {self.describe_last()}"
             )
-        # Without force, Orbax drops a save silently while another is in flight.
-        self._checkpointer.save_checkpointables_async(
-            step,
-            {
-                "params": state.params,
-                "ema": state.ema,
-                "optimizer": {"state": state.opt_state, "running_nats": state.running_nats},
-                "data": data,
-            },
-            metrics=None if loss is None else {_METRIC: loss},
-            force=True,
-            overwrite=step in self.losses,
-        )
+        self.wait()
+        if step in self._losses:
+            raise ValueError(f"there is a checkpoint of step {step} already")
+        path, done = self._workdir.checkpoints / str(step), threading.Event()
+        items = {
+            "params": state.params,
+            "ema": state.ema,
+            "optimizer": {"state": state.opt_state, "running_nats": state.running_nats},
+            "data": data,
+        }
+        seal = checkpoint_files.seal(step, data, loss)
+        with _saving(path):
+            response = ocp.save_checkpointables_async(os.fspath(path), items, custom_metadata=seal)
+
+        def finish(_: Any) -> None:
+            # On the way of the save, so that a kill finds few checkpoints without their loss.
+            try:
+                if loss is not None and jax.process_index() == 0:
+                    checkpoint_files.write_loss(path, loss)
+            finally:
+                done.set()
+
+        response.on_complete(finish)
+        self._saving = _Save(step, response, done)
+        self._losses[step] = loss
         if wait:
             self.wait()
 
+    def validated(self, step: int, loss: float) -> None:
+        """Adds the validation loss to a checkpoint that was saved without."""
+        self.wait()
+        if jax.process_index() == 0:
+            checkpoint_files.write_loss(self._workdir.checkpoints / str(step), loss)
+        self._losses[step] = loss
+
     def wait(self) -> None:
-        """Returns when everything saved is on the disk."""
-        self._checkpointer.wait()
+        """Returns when everything saved is on the disk. Raises OSError if it cannot be."""
+        if self._saving is None:
+            return
+        (step, response, done), self._saving = self._saving, None
+        try:
+            with _saving(self._workdir.checkpoints / str(step)):
+                response.result()
+                done.wait()
+        except OSError:
+            del self._losses[step]
+            if jax.process_index() == 0:
+                with contextlib.suppress(OSError):
+                    checkpoint_files.remove_leftovers(self._workdir.checkpoints)
+            raise
+        kept = {*sorted(self._losses)[-self._keep :], self.best}
+        for old in self._losses.keys() - kept:
+            del self._losses[old]
+            if jax.process_index() == 0:
+                checkpoint_files.remove(self._workdir.checkpoints / str(old))
 
     def restore(self, abstract: TrainState, data: Any) -> TrainState | None:
         """The last state that can be read, with `data` moved to its position; None if none is.
@@ -117,19 +166,18 @@ class Checkpoints(contextlib.AbstractContextManager):
         Raises ValueError if there are checkpoints, but none can be read.
         """
         damaged: list[int] = []
-        for step in reversed(self.losses):
-            wanted = {
-                "params": abstract.params,
-                "ema": abstract.ema,
-                "optimizer": {
-                    "state": abstract.opt_state,
-                    "running_nats": abstract.running_nats,
-                },
-                "data": data,
-            }
+        wanted = {
+            "params": abstract.params,
+            "ema": abstract.ema,
+            "optimizer": {"state": abstract.opt_state, "running_nats": abstract.running_nats},
+            "data": data,
+        }
+        for step in reversed(checkpoint_files.steps(self._workdir.checkpoints)):
             path = self._workdir.checkpoints / str(step)
             items, reason = _read(path, wanted)
-            if items is None:
+            if items is not None and not all_finite([items[x] for x in checkpoint_files.ARRAYS]):
+                items, reason = None, "it holds numbers that are not finite"
+            if not _agree(items is not None) or items is None:
                 self._notify(f"checkpoint {step} in {self._workdir.path} is damaged: {reason}")
                 damaged.append(step)
                 continue
@@ -159,16 +207,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         return f"the last good checkpoint is {self._workdir.checkpoints / str(self.last)}"
 
     def _set_aside(self, steps: list[int]) -> None:
-        if jax.process_index() == 0:
-            for step in steps:
-                target = self._workdir.damaged / str(step)
-                shutil.rmtree(target, ignore_errors=True)
-                target.parent.mkdir(exist_ok=True)
-                shutil.move(self._workdir.checkpoints / str(step), target)
+        for step in steps:
+            self._losses.pop(step, None)
+            if jax.process_index() == 0:
+                path = self._workdir.checkpoints / str(step)
+                checkpoint_files.set_aside(path, self._workdir.damaged)
         if steps:
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices("damaged checkpoints are aside")
-            self._checkpointer.reload()
+            _meet("damaged checkpoints are aside")
 
 
 def load(
@@ -177,7 +222,8 @@ def load(
     """The model of a run and the variables it is used with: the EMA of a step, on one device.
 
     "best" is the step with the lowest validation loss (the last step if none was validated).
-    Raises ValueError if there is no such folder, run or checkpoint, or if it is damaged.
+    Raises ValueError if there is no such folder, run or checkpoint, or if it is damaged;
+    NonFiniteError if a parameter is not finite.
     """
     folder = Workdir(workdir)
     model = models.from_dict(folder.read()["model"])
@@ -190,10 +236,14 @@ def load(
     path = folder.checkpoints / str(chosen)
     items, reason = _read(path, {"ema": abstract})
     if items is None:
+        others = [str(other) for other in complete_steps(workdir) if other != chosen]
         raise ValueError(
             f"{path} is damaged, or not of the model in run.json ({reason}); "
-            f"complete steps: {', '.join(map(str, complete_steps(workdir)))}"
+            f"other steps: {', '.join(others) or 'none'}"
         )
+    name = not_finite(items["ema"])
+    if name is not None:
+        raise NonFiniteError(f"{path}: the parameter {name} is not finite")
     return model, {"params": items["ema"]}
 
 
@@ -216,19 +266,15 @@ def resolve_step(
 
 
 def complete_steps(workdir: str | os.PathLike[str]) -> dict[int, float | None]:
-    """Step -> validation loss (None if there is none) of each checkpoint of a run, in order."""
+    """Step -> validation loss (None if there is none) of each complete checkpoint, in order.
+
+    Warns of a checkpoint that is not complete, and of a loss that cannot be read.
+    """
     folder = Workdir(workdir).checkpoints
-    if not folder.is_dir():
-        return {}
-    with ocp.training.Checkpointer(os.fspath(folder)) as checkpointer:
-        return _losses(checkpointer)
-
-
-def _losses(checkpointer: ocp.training.Checkpointer) -> dict[int, float | None]:
-    losses: dict[int, float | None] = {}
-    for checkpoint in checkpointer.checkpoints:
-        metrics: Any = checkpoint.metrics
-        losses[checkpoint.step] = metrics[_METRIC] if metrics else None
+    losses = checkpoint_files.losses(folder, _warn)
+    for step in checkpoint_files.steps(folder):
+        if step not in losses:
+            _warn(f"{folder / str(step)} is damaged: {_CUT}")
     return losses
 
 
@@ -238,18 +284,62 @@ def _best(losses: dict[int, float | None]) -> int | None:
 
 
 def _read(path: pathlib.Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The items wanted and "", or None and the reason, in one line, why they cannot be read."""
+    """The items wanted and "", or None and the reason, in plain words, why they cannot be read."""
+    if not checkpoint_files.is_complete(path):
+        return None, _CUT
+    wrong = checkpoint_files.disagreement(path) if "data" in wanted else None
+    if wrong is not None:
+        return None, wrong
     with _without_orphans():
         # A cut file may surface as almost anything: KeyError, ValueError, OSError, ...
         try:
             return ocp.load_checkpointables(os.fspath(path), wanted), ""
         except Exception as error:
-            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-            reason = f"{type(error).__name__}: {text[:120]}"
+            reason = _plainly(error)
         for _ in range(10):
             time.sleep(0.05)  # some leaves are still being read
             gc.collect()
         return None, reason
+
+
+def _plainly(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return error.strerror
+    return _CUT
+
+
+@contextlib.contextmanager
+def _saving(path: pathlib.Path) -> Iterator[None]:
+    """What goes wrong with a save is an OSError in one line, with the path."""
+    with _without_orphans():
+        try:
+            yield
+        except Exception as error:
+            text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            number, reason = errno.EIO, f"{type(error).__name__}: {text[:120]}"
+            for known in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+                if getattr(error, "errno", None) == known or os.strerror(known) in str(error):
+                    number, reason = known, os.strerror(known)
+            raise OSError(
+                number, f"the checkpoint cannot be written: {reason}", os.fspath(path)
+            ) from error
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def _meet(what: str) -> None:
+    """Waits for the other processes."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _agree(value: bool) -> bool:
+    """Whether it is so on every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(np.all(multihost_utils.process_allgather(np.int32(value))))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ Everything that knows of devices is here and runs once, at the edge: the steps t
 pure functions that `jax.jit` spreads over the mesh.
 """
 
+import contextlib
 import functools
+import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -38,7 +40,8 @@ def initialize_distributed() -> None:
     Raises ValueError where no cluster is found.
     """
     try:
-        jax.distributed.initialize()
+        # The others learn of one that died, or that ended with an error, by these.
+        jax.distributed.initialize(heartbeat_timeout_seconds=20, shutdown_timeout_seconds=20)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -100,6 +103,40 @@ def abstract_state(
 ) -> TrainState:
     """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
     return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0), None)
+
+
+def check_memory(abstract: TrainState, mesh: Mesh) -> None:
+    """ValueError if a state like `abstract`, with its gradient, cannot fit the memory.
+
+    The least that training needs: parameters, EMA, optimiser and gradient, on every device.
+    """
+    count = sum(x.size for x in jax.tree.leaves(abstract.params))
+    leaves = [*jax.tree.leaves(abstract), *jax.tree.leaves(abstract.params)]
+    needed = sum(x.size * x.dtype.itemsize for x in leaves)
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        needed *= len(mesh.local_devices)  # in the one memory of the host
+        available = _host_memory()
+    else:
+        available = (device.memory_stats() or {}).get("bytes_limit")
+    if available is not None and needed > available:
+        raise ValueError(
+            f"the model has {count:,} parameters, which with EMA, optimiser and gradient take "
+            f"{needed / 2**30:,.1f} GiB; accepted: what fits the {available / 2**30:,.1f} GiB "
+            "available"
+        )
+
+
+def _host_memory() -> int | None:
+    """Bytes that can be had of this machine, or of its container; None if nothing tells."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found, default=None)
 
 
 @functools.lru_cache(maxsize=8)

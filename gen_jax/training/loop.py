@@ -4,61 +4,31 @@ import contextlib
 import dataclasses
 import os
 import platform
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import flax
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from rich.console import Console
 
 from gen_jax import models
-from gen_jax.training import devices
+from gen_jax.training import devices, start
 from gen_jax.training.checkpoints import Checkpoints
+from gen_jax.training.interrupts import Interrupted, interrupts
 from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target_to_dict
-from gen_jax.training.records import Records
-from gen_jax.training.state import Batch, NonFiniteError, OptimizerConfig, TrainState, Tree
+from gen_jax.training.records import Records, say
+from gen_jax.training.schema import FORMAT
+from gen_jax.training.settings import TrainConfig
+from gen_jax.training.state import Batch, NonFiniteError, TrainState, Tree
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import Levels
 
 OnSample: TypeAlias = Callable[[int, dict[str, Tree]], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How long, how large, how often."""
-
-    steps: int = 10_000
-    """Updates in all."""
-    batch_size: int = 64
-    """Images an update, over all devices."""
-    accumulate: int = 1
-    """Micro-batches that an update is computed in, one after another."""
-    seed: int = 0
-    """Of the initialisation, the dropout and the noise."""
-    eval_every: int = 500
-    """Steps between validations; each also writes a checkpoint."""
-    eval_batch_size: int = 256
-    """Images a batch of validation, rounded up to a multiple of the devices by the script."""
-    log_every: int = 50
-    """Steps between lines of metrics."""
-    sample_every: int = 0
-    """Steps between sample grids; 0 for none."""
-    keep: int = 2
-    """Last checkpoints kept, beside the best."""
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_batch_size"):
-            _at_least(1, name, getattr(self, name))
-        _at_least(1, "log_every", self.log_every)
-        _at_least(1, "keep", self.keep)
-        _at_least(0, "sample_every", self.sample_every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +43,8 @@ class TrainResult:
     """The step with the lowest validation loss, whose checkpoint is kept."""
     best_bits_per_dim: float | None
     """Its validation loss."""
+    signal: int | None = None
+    """The signal that asked it to stop, if one did."""
 
 
 def train(
@@ -88,6 +60,7 @@ def train(
     examples: Levels | None = None,
     on_sample: OnSample | None = None,
     mesh: Mesh | None = None,
+    init_from: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     console: Console | None = None,
@@ -102,10 +75,15 @@ def train(
     training images that a data-dependent initialisation looks at. `on_sample(step, variables)`
     is called every `sample_every` steps with the EMA, which is valid during the call only.
 
-    A workdir of another run is a ValueError, unless `overwrite`, which deletes that run, or
-    `resume` where steps, optimiser or accumulation alone differ. SIGTERM and Ctrl-C save and
-    return; a second one kills. A loss that is not finite raises NonFiniteError.
+    With `init_from`, the folder of another run, the parameters start at its best step's EMA.
+
+    A workdir of another run, or one in use, is a ValueError, unless `overwrite`, which deletes
+    that run, or `resume` where steps, optimiser or accumulation alone differ. SIGTERM, SIGHUP
+    and Ctrl-C save and return; a second one kills. A loss, of training or of validation, that is
+    not finite raises NonFiniteError; what cannot be written OSError. `on_sample` may fail: that
+    is said, and the run goes on.
     """
+    folder = Workdir(workdir)
     mesh = devices.make_mesh() if mesh is None else mesh
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
@@ -113,6 +91,8 @@ def train(
         objective.check(model)
     if eval_objective is None:
         eval_objective = objective.evaluation if isinstance(objective, Target) else objective
+    abstract = devices.abstract_state(model, config.optimizer, config.steps, mesh)
+    devices.check_memory(abstract, mesh)
     step_function = devices.compile_train_step(
         mesh,
         model=model,
@@ -121,40 +101,56 @@ def train(
         num_steps=config.steps,
         accumulate=config.accumulate,
     )
-    folder = Workdir(workdir)
-    folder.claim(_record(model, objective, data, config), resume=resume, overwrite=overwrite)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the folder is claimed")
+    record, weights = _record(model, objective, data, config), None
+    if init_from is not None:
+        record["init_from"], weights = start.weights_of(init_from, abstract, folder)
     init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
 
-    def say(message: str) -> None:
-        if jax.process_index() == 0:
-            console.print(message, highlight=False, markup=False, soft_wrap=True)
-
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder, config.keep, say))
-        abstract = devices.abstract_state(model, config.optimizer, config.steps, mesh)
+        interrupt = stack.enter_context(interrupts())
+        stack.enter_context(_held(folder, record, resume, overwrite, console))
+        checkpoints = stack.enter_context(
+            Checkpoints(folder, config.keep, lambda message: say(console, message))
+        )
         state = checkpoints.restore(abstract, batches)
         if state is None:
             state = devices.create_state(
                 model, config.optimizer, config.steps, init_key, mesh, examples
             )
+            if weights is not None:
+                state = start.begin(state, weights)
             step = 0
         else:
             step = int(state.step)
             ended = "is finished at" if step >= config.steps else "goes on from"
-            say(f"the run in {folder.path} {ended} step {step}")
+            say(console, f"the run in {folder.path} {ended} step {step}")
         records = stack.enter_context(
             Records(folder, step, config.steps, config.batch_size, console)
         )
-        interrupt = stack.enter_context(_interrupts())
 
         def validate(step: int, state: TrainState) -> None:
-            result = devices.evaluate(
-                model, state.ema, interrupt.guard(evaluation()), eval_key, eval_objective, mesh
-            )
+            try:
+                result = devices.evaluate(
+                    model, state.ema, interrupt.guard(evaluation()), eval_key, eval_objective, mesh
+                )
+            except NonFiniteError as error:
+                raise NonFiniteError(
+                    f"validation at step {step}: {error}; {checkpoints.describe_last()}"
+                ) from error
+            if step in checkpoints.losses:
+                checkpoints.validated(step, result.bits_per_dim)
+            else:
+                checkpoints.save(step, state, batches, result.bits_per_dim)
             records.validation(step, result)
-            checkpoints.save(step, state, batches, result.bits_per_dim)
+
+        def draw(step: int, state: TrainState) -> None:
+            if on_sample is None:
+                return
+            try:
+                on_sample(step, {"params": state.ema})
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                records.say(f"warning: no samples of step {step}: {reason}")
 
         pending: tuple[int, dict[str, Any]] | None = None
         clock = time.monotonic()
@@ -174,6 +170,8 @@ def train(
             pending, clock = None, now
 
         try:
+            if interrupt.reached(step):  # while all this was made ready
+                raise Interrupted
             # Saved by a signal before it could be validated.
             if _is_due(step, config) and checkpoints.losses.get(step, 0.0) is None:
                 validate(step, state)
@@ -189,19 +187,19 @@ def train(
                     read_pending()
                     if _is_due(step, config):
                         validate(step, state)
-                    if sample and on_sample is not None:
-                        on_sample(step, {"params": state.ema})
+                    # Drawing takes long: not once a signal has come.
+                    if sample and not interrupt.reached(step):
+                        draw(step, state)
                     if interrupt.reached(step):
-                        raise _Interrupted
+                        raise Interrupted
                     clock = time.monotonic()
-        except _Interrupted:
+        except Interrupted:
             if step > 0 and step not in checkpoints.losses:
                 checkpoints.save(step, state, batches, None)
             checkpoints.wait()
-            records.say(
-                f"stopped by {interrupt.name} at step {step}, saved in {folder.path}; "
-                "the same command goes on from there"
-            )
+            saved = f"at step {step}, saved in {folder.path}" if step else "before the first step"
+            goes_on = "goes on from there" if step else "starts it"
+            records.say(f"stopped by {interrupt.name} {saved}; the same command {goes_on}")
         checkpoints.wait()
         best = checkpoints.best
         return TrainResult(
@@ -209,7 +207,37 @@ def train(
             finished=step >= config.steps,
             best_step=best,
             best_bits_per_dim=None if best is None else checkpoints.losses[best],
+            signal=interrupt.number,
         )
+
+
+@contextlib.contextmanager
+def _held(
+    folder: Workdir, record: dict[str, Any], resume: bool, overwrite: bool, console: Console
+) -> Iterator[None]:
+    """The folder, locked and claimed by the first process for all of them."""
+    with contextlib.ExitStack() as stack:
+        refusal: Exception | None = None
+        if jax.process_index() == 0:
+            try:
+                # First with nothing written, not even a lock: it may be anybody's folder.
+                folder.check(record, resume=resume, overwrite=overwrite)
+                stack.enter_context(folder.lock())
+                folder.claim(
+                    record,
+                    resume=resume,
+                    overwrite=overwrite,
+                    notify=lambda message: say(console, message),
+                )
+            except (ValueError, OSError) as error:
+                refusal = error
+        if jax.process_count() > 1:
+            taken = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
+            if not taken and refusal is None:
+                refusal = ValueError(f"{folder.path} was refused by the first process")
+        if refusal is not None:
+            raise refusal
+        yield
 
 
 def _is_due(step: int, config: TrainConfig) -> bool:
@@ -230,68 +258,17 @@ def _record(
 ) -> dict[str, Any]:
     """What run.json says: all that decides the parameters, and what they were made with."""
     return {
+        "format": FORMAT,
         "model": models.to_dict(model),
         "objective": target_to_dict(objective),
         "data": dict(data),
         "training": dataclasses.asdict(config),
         # The position in the data is saved by process.
         "processes": jax.process_count(),
+        "init_from": None,
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,
             "flax": flax.__version__,
         },
     }
-
-
-class _Interrupted(Exception):
-    """A signal asked the run to stop."""
-
-
-class _Interrupt:
-    """Whether a signal came, and which."""
-
-    name: str | None = None
-
-    def reached(self, step: int) -> bool:
-        """Whether to save and stop after `step`; all processes agree on the step."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.name = "SIGTERM"
-        return self.name is not None
-
-    def guard(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """`batches`, until a signal comes: a long validation must not outlast the grace."""
-        for batch in batches:
-            if self.name is not None:
-                raise _Interrupted
-            yield batch
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[_Interrupt]:
-    """Takes SIGTERM and Ctrl-C while the run goes on; a second one acts as it always does.
-
-    Python handles signals in the main thread only. With several processes JAX takes SIGTERM
-    itself, so that all of them stop after the same step.
-    """
-    interrupt = _Interrupt()
-    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
-        yield interrupt
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        del frame
-        interrupt.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)
-
-    previous = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} is {value}; accepted: {least} or more")

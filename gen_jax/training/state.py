@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from gen_jax.training.fields import number, whole
 from gen_jax.typing import Array, Bool, Float, Key, Levels
 
 Tree: TypeAlias = Any
@@ -186,7 +187,17 @@ def apply_gradients(
 def all_finite(tree: Tree) -> Bool[Array, ""]:
     """Whether no floating-point leaf of `tree` holds an infinity or NaN."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
+
+
+def not_finite(tree: Tree) -> str | None:
+    """The name of the first leaf of `tree` that holds an infinity or NaN; None if none does."""
+    if all_finite(tree):
+        return None
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not all_finite(leaf):
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+    return None
 
 
 def takes_labels(model: nn.Module) -> bool:
@@ -206,9 +217,14 @@ def _stages(peak: float, num_steps: int) -> optax.Schedule:
 
 
 def _check(config: OptimizerConfig, num_steps: int) -> None:
+    whole("steps", num_steps, 1)
+    whole("warmup_steps", config.warmup_steps, 0)
+    for name in ("learning_rate", "final_fraction", "weight_decay", "b1", "b2", "eps", "ema_decay"):
+        number(name, getattr(config, name))
+    if config.clip_norm is not None:
+        number("clip_norm", config.clip_norm)
     for accepted, name, bounds in (
         (config.learning_rate > 0, "learning_rate", "greater than 0"),
-        (config.warmup_steps >= 0, "warmup_steps", "0 or more"),
         (0 <= config.final_fraction <= 1, "final_fraction", "between 0 and 1"),
         (config.weight_decay >= 0, "weight_decay", "0 or more"),
         (0 <= config.b1 < 1, "b1", "in [0, 1)"),
@@ -224,5 +240,3 @@ def _check(config: OptimizerConfig, num_steps: int) -> None:
     ):
         if not accepted:
             raise ValueError(f"{name} is {getattr(config, name)!r}; accepted: {bounds}")
-    if num_steps < 1:
-        raise ValueError(f"steps is {num_steps}; accepted: 1 or more")

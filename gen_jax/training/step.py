@@ -11,7 +11,14 @@ from flax import linen as nn
 
 from gen_jax import objectives
 from gen_jax.training.objective import Objective
-from gen_jax.training.state import Batch, Optimizer, TrainState, Tree, apply_gradients
+from gen_jax.training.state import (
+    Batch,
+    NonFiniteError,
+    Optimizer,
+    TrainState,
+    Tree,
+    apply_gradients,
+)
 from gen_jax.typing import Array, Key, Nats
 
 
@@ -99,9 +106,10 @@ class Evaluation:
     """Mean of each term of the objective over the images."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Flat and JSON-able."""
+        """Flat and JSON-able; the standard error of a single image is null."""
         values = dataclasses.asdict(self)
-        return values | values.pop("terms")
+        values |= values.pop("terms")
+        return {name: None if _is_nan(value) else value for name, value in values.items()}
 
 
 class Scores(NamedTuple):
@@ -120,10 +128,19 @@ class Scores(NamedTuple):
         return self.nats * float(objectives.bits_per_dim(jnp.ones(1), self.image_shape)[0])
 
     def mean(self) -> Evaluation:
-        """The mean over the examples, in float64. ValueError if there are none."""
+        """The mean over the examples, in float64.
+
+        Raises ValueError if there are none, NonFiniteError if one of them is not finite.
+        """
         count = len(self.nats)
         if count == 0:
             raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
+        wrong = np.flatnonzero(~np.isfinite(self.nats))
+        if wrong.size:
+            raise NonFiniteError(
+                f"{wrong.size} of {count} images have a score that is not finite: "
+                f"image {wrong[0]} has {self.nats[wrong[0]]} nats"
+            )
         (nats, error), (bits, bits_error) = map(_mean_and_error, (self.nats, self.bits_per_dim))
         terms = {k: x.astype(np.float64).mean(axis=0).tolist() for k, x in self.terms.items()}
         return Evaluation(nats, error, bits, bits_error, count, terms)
@@ -132,6 +149,10 @@ class Scores(NamedTuple):
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return float(values.mean()), float(error)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _where(mask: Array, x: Array) -> Array:

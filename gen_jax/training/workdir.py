@@ -5,21 +5,32 @@ checkpoints/     one folder a step
 damaged/         checkpoints that could not be read, moved aside
 metrics.jsonl    one JSON object a line
 tensorboard/     the same numbers as TensorBoard events
+.lock            held while the run lives; says by whom
+
+Only what is recognisably a run of this library is ever removed.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
+
+from gen_jax.training import checkpoint_files
+from gen_jax.training.files import naming, write_atomically
+from gen_jax.training.schema import FORMAT, check_run, with_defaults
 
 Record: TypeAlias = Mapping[str, Any]
 
 # Settings that may change from one start to the next: they leave the parameters as they are.
 _FREE = (
     "versions",
-    "data.config.data_dir",  # the fingerprint tells whether it holds the same images
     "data.class_names",
     "training.eval_every",
     "training.eval_batch_size",
@@ -27,15 +38,29 @@ _FREE = (
     "training.sample_every",
     "training.keep",
 )
+# Where the data lie: the fingerprint tells whether they are the same.
+_PLACES = ("data.config.name", "data.config.data_dir")
 # Settings that make it another run, but one that can go on from this one's state.
 _RESUMABLE = ("training.steps", "training.accumulate", "training.optimizer")
 
 
 class Workdir:
-    """The paths of a run, absolute (Orbax asks for that)."""
+    """The paths of a run, absolute (Orbax asks for that).
+
+    ValueError for an empty path, and for a remote one.
+    """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = pathlib.Path(path).expanduser().absolute()
+        text = os.fspath(path)
+        if not text.strip():
+            raise ValueError(f"the folder of a run is {text!r}; accepted: a path")
+        # A single letter is a drive. pathlib has made gs://bucket gs:/bucket.
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+            raise ValueError(f"the folder of a run is {text!r}; accepted: a local path, mounted")
+        try:
+            self.path = pathlib.Path(path).expanduser().absolute()
+        except RuntimeError as error:  # ~nobody
+            raise ValueError(f"the folder of a run is {text!r}: {error}") from error
         self.run = self.path / "run.json"
         self.checkpoints = self.path / "checkpoints"
         self.damaged = self.path / "damaged"
@@ -49,52 +74,119 @@ class Workdir:
         if not self.run.is_file():
             raise ValueError(f"{self.path} holds no run: there is no run.json in it")
         try:
-            record = json.loads(self.run.read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            record = json.loads(self.run.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.run} is damaged: {error}") from error
-        if not isinstance(record, dict) or not {"model", "data", "training"} <= record.keys():
-            raise ValueError(f"{self.run} is damaged: it has no model, data and training")
+        check_run(record, os.fspath(self.run))
         return record
 
-    def claim(self, record: Record, *, resume: bool = False, overwrite: bool = False) -> None:
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder, which it makes, against every other run; death releases it too.
+
+        Raises ValueError if a run holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / ".lock"
+        with naming(path):
+            file = path.open("a+", encoding="utf-8")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.path} is in use by {_holder(path)}") from None
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            with naming(path):
+                file.truncate(0)
+                file.write(json.dumps(holder) + "\n")
+                file.flush()
+            yield
+
+    def check(self, record: Record, *, resume: bool = False, overwrite: bool = False) -> None:
+        """The refusals of `claim`, with nothing written."""
+        self._plan(_as_json(record), resume, overwrite)
+
+    def claim(
+        self,
+        record: Record,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        notify: Callable[[str], None] = print,
+    ) -> None:
         """Makes this the folder of the run that `record` describes, and writes run.json.
 
         A folder that holds the same run is taken as it is, and one of a run that never came
         to its first checkpoint is begun anew. One that holds another is refused
         with a ValueError that names the first difference, unless `overwrite`, which deletes
         that run, or `resume` where only the number of steps, the optimiser or the gradient
-        accumulation differ.
+        accumulation differ. Anything that no run has written is refused, and left alone.
+        `notify` is told of the same data at another path.
         """
-        if resume and overwrite:
-            raise ValueError("resume and overwrite exclude each other: choose one")
-        record = json.loads(json.dumps(record))
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; accepted: a folder, or a path to make one at")
-        if self.run.exists():
-            if overwrite or not self._has_checkpoints():
-                self._clear()
+        record = _as_json(record)
+        unwanted, notes = self._plan(record, resume, overwrite)
+        for path in unwanted:
+            if path.is_dir():
+                shutil.rmtree(path)
             else:
-                self._compare(self.read(), record, resume)
-        for path in (self.checkpoints, self.metrics, self.tensorboard):
-            if path.exists() and not self.run.exists():
-                raise ValueError(
-                    f"{self.path} holds {path.name} but no run.json to say of what; "
-                    "choose another folder"
-                )
+                path.unlink()
+        for note in notes:
+            notify(note)
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.run, json.dumps(record, indent=2) + "\n")
 
-    def _has_checkpoints(self) -> bool:
-        # Names of saves that were cut short are not numbers.
-        return self.checkpoints.is_dir() and any(
-            entry.name.isdigit() for entry in self.checkpoints.iterdir()
-        )
+    def has_checkpoints(self) -> bool:
+        """Whether the run has come to its first checkpoint, damaged or not."""
+        return bool(checkpoint_files.steps(self.checkpoints))
 
-    def _compare(self, old: Record, new: Record, resume: bool) -> None:
-        accepted = _FREE + (_RESUMABLE if resume else ())
-        differences = [x for x in _differences(old, new) if not _is_among(x[0], accepted)]
+    def _plan(
+        self, record: Record, resume: bool, overwrite: bool
+    ) -> tuple[list[pathlib.Path], list[str]]:
+        """What is to be removed, in order, and what to say. Raises ValueError for a refusal."""
+        if resume and overwrite:
+            raise ValueError("resume and overwrite exclude each other: choose one")
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; accepted: a folder, or a path to make one at")
+        check_run(record, "the run")
+        if not os.path.lexists(self.run):
+            for path in (self.checkpoints, self.damaged, self.metrics, self.tensorboard):
+                if os.path.lexists(path):
+                    raise ValueError(
+                        f"{self.path} holds {path.name} but no run.json to say of what; "
+                        "choose another folder"
+                    )
+            return [], []
+        if overwrite and self._is_marked():
+            return self._everything(), []
+        old = self.read()
+        if overwrite:
+            return self._everything(), []
+        notes = self._compare(old, record, resume)
+        for path in _entries(self.checkpoints):
+            if path.name.isdigit() and not checkpoint_files.is_ours(path):
+                raise ValueError(f"{path} is not a checkpoint of this run; move it away")
+        # Its numbers end before the first checkpoint: they are made anew.
+        return ([] if self.has_checkpoints() else self._numbers()), notes
+
+    def _is_marked(self) -> bool:
+        """Whether run.json says that it is ours, whatever else it says."""
+        try:
+            record = json.loads(self.run.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(record, dict) and record.get("format") == FORMAT
+
+    def _compare(self, old: Record, new: Record, resume: bool) -> list[str]:
+        found = list(_differences(with_defaults(old), with_defaults(new)))
+        accepted = _FREE + _PLACES + (_RESUMABLE if resume else ())
+        differences = [x for x in found if not _is_among(x[0], accepted)]
         if not differences:
-            return
+            return [
+                f"the data of {self.path}, {before!r} when it began, are now {after!r}: the same"
+                for name, before, after in found
+                if name in _PLACES
+            ]
         name, before, after = differences[0]
         if all(_is_among(name, _RESUMABLE) for name, _, _ in differences):
             remedy = "choose another folder, resume with the new value, or overwrite"
@@ -104,23 +196,53 @@ class Workdir:
             f"{self.path} holds another run: {name} is {before!r} there, {after!r} here; {remedy}"
         )
 
-    def _clear(self) -> None:
-        # run.json goes last: a half-cleared folder must not pass for a run without checkpoints.
-        for folder in (self.checkpoints, self.damaged, self.tensorboard):
-            if folder.exists():
-                shutil.rmtree(folder)
-        self.metrics.unlink(missing_ok=True)
-        self.run.unlink(missing_ok=True)
+    def _everything(self) -> list[pathlib.Path]:
+        """All that a run writes here and another would take for its own.
+
+        run.json goes last: a half-cleared folder must not pass for a run without checkpoints.
+        Raises ValueError if there is anything else among it.
+        """
+        for path in _entries(self.checkpoints):
+            if not checkpoint_files.is_ours(path) and not checkpoint_files.is_leftover(path):
+                _foreign(path)
+        for path in _entries(self.damaged):
+            if not checkpoint_files.is_set_aside(path):
+                _foreign(path)
+        folders = [p for p in (self.checkpoints, self.damaged) if p.exists()]
+        return [*folders, *self._numbers(), self.run]
+
+    def _numbers(self) -> list[pathlib.Path]:
+        for path in _entries(self.tensorboard):
+            if not path.name.startswith("events.out.tfevents.") or not path.is_file():
+                _foreign(path)
+        if self.metrics.is_dir():
+            _foreign(self.metrics)
+        return [p for p in (self.tensorboard, self.metrics) if os.path.lexists(p)]
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes `path` so that a reader, or a kill, sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder of the run holds. A link, or a file in its place, is not of the run."""
+    if not os.path.lexists(folder):
+        return []
+    if folder.is_symlink() or not folder.is_dir():
+        _foreign(folder)
+    return sorted(folder.iterdir())
+
+
+def _foreign(path: pathlib.Path) -> None:
+    raise ValueError(f"{path} was not written by a run, and is not removed; move it away")
+
+
+def _holder(path: pathlib.Path) -> str:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return "process {pid} on {host} since {since}".format(**holder)
+    return "another process"
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    """As it will be read; numbers of NumPy are numbers."""
+    return json.loads(json.dumps(record, default=lambda value: value.item()))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

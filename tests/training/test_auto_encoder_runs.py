@@ -36,7 +36,7 @@ def train(workdir, name, **kwargs):
     return tiny.train(workdir, model=model, objective=objective, batches=batches(), **kwargs)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for kill -9: nothing is saved on the way out."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import gen_jax
 from gen_jax import models, training
+from gen_jax.training import checkpoints as checkpoints_file
 from gen_jax.training import devices
 from gen_jax.training.workdir import Workdir
 
@@ -32,7 +33,13 @@ def abstract(mesh=ONE):
 
 def record(**training_fields):
     config = dataclasses.asdict(dataclasses.replace(tiny.CONFIG, **training_fields))
-    return {"model": models.to_dict(tiny.MODEL), "data": tiny.DATA, "training": config}
+    return {
+        "format": "gen_jax run 1",
+        "model": models.to_dict(tiny.MODEL),
+        "data": tiny.DATA,
+        "training": config,
+        "versions": {},
+    }
 
 
 def claim(path, **kwargs):
@@ -84,8 +91,10 @@ def test_a_save_without_validation_is_last_but_not_best(copied):
     with training.Checkpoints(Workdir(copied), keep=1) as checkpoints:
         checkpoints.save(6, new_state(), tiny.batches(), None, wait=True)
         assert checkpoints.losses == {2: 1.0, 6: None}
-        checkpoints.save(6, new_state(), tiny.batches(), 0.5, wait=True)
-        assert checkpoints.losses == {6: 0.5}
+        checkpoints.validated(6, 0.5)
+        checkpoints.save(7, new_state(), tiny.batches(), 2.5, wait=True)
+        assert checkpoints.losses == {6: 0.5, 7: 2.5}
+    assert training.complete_steps(copied) == {6: 0.5, 7: 2.5}
 
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")
@@ -111,13 +120,43 @@ def test_a_checkpoint_is_read_on_other_devices(tmp_path, source, target):
         assert leaf.sharding.device_set == {jax.devices()[0]}
 
 
-@pytest.mark.parametrize("cut", ["arrays", "data"])
-def test_a_truncated_checkpoint_falls_back_one_step_and_says_so(copied, cut):
-    broken = copied / "checkpoints" / "5"
-    if cut == "arrays":
-        truncate(broken)
-    else:
-        (broken / "data" / "process_0-of-1.json").write_text('{"next')
+def rewrite(name, text):
+    """Puts another text into a file of a checkpoint."""
+
+    def write(path):
+        assert (path / name).is_file()
+        (path / name).write_text(text)
+
+    return write
+
+
+def poison(path):
+    """An older checkpoint, without a seal, at another position."""
+    index = json.loads((path / "_CHECKPOINT_METADATA").read_text())
+    assert index["custom_metadata"]["gen_jax"]["position"] == {"next_index": 5}
+    index["custom_metadata"] = {}
+    (path / "_CHECKPOINT_METADATA").write_text(json.dumps(index))
+    rewrite("data/process_0-of-1.json", '{"next_index": 6}')(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, "a file is missing, cut short or altered"),
+        (lambda path: shutil.rmtree(path / "optimizer"), "a file is missing, cut short or altered"),
+        (rewrite("_CHECKPOINT_METADATA", ""), "a file is missing, cut short or altered"),
+        (
+            rewrite("data/process_0-of-1.json", '{"next'),
+            "process_0-of-1.json is not what was saved",
+        ),
+        (rewrite("data/process_0-of-1.json", '{"next_index": 6}'), "is not what was saved"),
+        (poison, "its position in the data is 6"),
+    ],
+)
+def test_a_damaged_checkpoint_falls_back_one_step_and_says_so(copied, damage, reason):
+    damage(copied / "checkpoints" / "5")
+    (copied / "damaged" / "5").mkdir(parents=True)
+    (copied / "damaged" / "5" / "mine").touch()
     said, data = [], tiny.batches()
     with training.Checkpoints(Workdir(copied), notify=said.append) as checkpoints:
         state = checkpoints.restore(abstract(), data)
@@ -126,10 +165,78 @@ def test_a_truncated_checkpoint_falls_back_one_step_and_says_so(copied, cut):
         assert data.get_state() == {"next_index": 4}
         assert list(checkpoints.losses) == [2, 4]
         checkpoints.save(5, state, data, 4.0, wait=True)  # its place is free again
-    assert "checkpoint 5" in said[0]
-    assert "damaged" in said[0]
+    assert f"checkpoint 5 in {copied} is damaged: " in said[0]
+    assert reason in said[0]
     assert said[1] == "going on from step 4 instead of step 5"
-    assert (copied / "damaged" / "5").is_dir()
+    assert (copied / "damaged" / "5-1").is_dir()
+    assert (copied / "damaged" / "5" / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[3]", '{"loss": "1"}', '{"loss": NaN}', '{"loss": true}', '{"loss": 0.5}']
+)
+def test_a_damaged_loss_counts_as_none_and_is_named(copied, text):
+    """Of the last digit too: the best step must not change by it."""
+    file = copied / "checkpoints" / "4" / "metrics" / "metrics"
+    file.write_text(text)
+    message = f"{file} is damaged: step 4 counts as not validated"
+    with pytest.warns(UserWarning, match=message):
+        assert training.complete_steps(copied) == {2: 1.0, 4: None, 5: 4.0}
+    said = []
+    with training.Checkpoints(Workdir(copied), notify=said.append) as checkpoints:
+        assert said == [message]
+        assert checkpoints.best == 2
+
+
+def test_a_kill_between_a_save_and_its_loss_loses_neither(copied):
+    shutil.rmtree(copied / "checkpoints" / "2" / "metrics")
+    assert training.complete_steps(copied)[2] == 1.0
+
+
+def test_folders_of_others_among_the_checkpoints_stay(copied):
+    """A step is what has our items: nothing else is listed, read or removed to make place."""
+    (copied / "checkpoints" / "1" / "default").mkdir(parents=True)
+    (copied / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir()
+    with training.Checkpoints(Workdir(copied), keep=1) as checkpoints:
+        assert list(checkpoints.losses) == [2, 4, 5]
+        checkpoints.save(8, new_state(), tiny.batches(), None, wait=True)
+    names = {path.name for path in (copied / "checkpoints").iterdir()}
+    assert names == {"1", "2", "8"}
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part(copied, monkeypatch):
+    class Response:
+        def result(self):
+            raise ValueError("RESOURCE_EXHAUSTED: write: No space left on device\n" * 9)
+
+        def on_complete(self, callback):
+            pass
+
+    def save(path, items, custom_metadata):
+        (copied / "checkpoints" / "6.orbax-checkpoint-tmp" / "ema").mkdir(parents=True)
+        return Response()
+
+    monkeypatch.setattr(checkpoints_file.ocp, "save_checkpointables_async", save)
+    with training.Checkpoints(Workdir(copied)) as checkpoints:
+        checkpoints.save(6, new_state(), tiny.batches(), 1.5)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/checkpoints/6'$") as error:
+            checkpoints.wait()
+        assert "\n" not in str(error.value)
+        assert checkpoints.last == 5
+    assert sorted(training.complete_steps(copied)) == [2, 4, 5]
+    assert len(list((copied / "checkpoints").iterdir())) == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_not_loaded(tmp_path, value, monkeypatch):
+    workdir, state = claim(tmp_path), new_state()
+    ema = jax.tree.map(lambda x: x, state.ema)
+    ema["head"]["convs_1"]["bias"] = ema["head"]["convs_1"]["bias"].at[0].set(value)
+    with monkeypatch.context() as patch, training.Checkpoints(workdir) as checkpoints:
+        patch.setattr(checkpoints_file, "all_finite", lambda tree: True)
+        checkpoints.save(3, state.replace(ema=ema), tiny.batches(), 1.0, wait=True)
+    with pytest.raises(training.NonFiniteError, match="parameter head/convs_1/bias is not finite"):
+        training.load(tmp_path)
 
 
 def test_when_none_can_be_read_nothing_is_moved(copied):
@@ -175,7 +282,7 @@ def other_model(path):
         (lambda path: (path / "run.json").unlink(), "holds no run"),
         (lambda path: shutil.rmtree(path / "checkpoints"), "no complete checkpoint"),
         (break_json, "run.json is damaged"),
-        (break_best, r"checkpoints/2 is damaged.*complete steps: 2, 4, 5"),
+        (break_best, r"checkpoints/2 is damaged.*other steps: 4, 5$"),
         (other_model, "is damaged, or not of the model in run.json"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import pathlib
 import random
@@ -20,6 +21,10 @@ from rich.console import Console
 
 import gen_jax
 from gen_jax import training
+from gen_jax.training import devices
+from gen_jax.training import records as records_file
+from gen_jax.training.interrupts import interrupts
+from gen_jax.training.records import Records
 from gen_jax.training.workdir import Workdir
 
 from . import tiny
@@ -85,7 +90,7 @@ def test_a_finished_run_says_so_and_stays(reference):
 
 @pytest.mark.parametrize(
     ("number", "at"),
-    [(signal.SIGTERM, 7), (signal.SIGINT, 10), (signal.SIGTERM, 20)],
+    [(signal.SIGTERM, 7), (signal.SIGINT, 10), (signal.SIGHUP, 20)],
     ids=["between", "at a validation", "at the end"],
 )
 def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, at):
@@ -96,7 +101,8 @@ def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, a
     )
     assert result.step == at
     assert result.finished == (at == 20)
-    name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+    assert result.signal == number
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
     assert f"stopped by {name} at step {at}" in said.getvalue()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     assert tiny.train(tmp_path).finished
@@ -106,18 +112,80 @@ def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, a
 
 
 def test_a_signal_cuts_a_validation_short_and_it_is_made_up(reference, tmp_path):
+    drawn = []
+
     def evaluation():
         for i, batch in enumerate(tiny.evaluation()):
             if i == 1 and not training.complete_steps(tmp_path):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    assert tiny.train(tmp_path, evaluation=evaluation).step == 5
+    result = tiny.train(
+        tmp_path, evaluation=evaluation, on_sample=lambda step, variables: drawn.append(step)
+    )
+    assert result.step == 5
     assert training.complete_steps(tmp_path) == {5: None}
+    assert drawn == [1, 2, 3, 4], "nothing is drawn once a signal has come"
     assert tiny.train(tmp_path).finished
     tiny.assert_equal_runs(tmp_path, reference)
     validation = [{**r, "seconds": 0} for r in records(tmp_path, "validation")]
     assert validation == [{**r, "seconds": 0} for r in records(reference, "validation")]
+
+
+def test_a_signal_before_the_first_step_begins_nothing(tmp_path, monkeypatch):
+    def create(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make(*arguments)
+
+    make, said = devices.create_state, io.StringIO()
+    monkeypatch.setattr(devices, "create_state", create)
+    result = tiny.train(tmp_path, console=Console(file=said, width=500))
+    assert (result.step, result.signal) == (0, signal.SIGTERM)
+    assert "stopped by SIGTERM before the first step" in said.getvalue()
+    assert training.complete_steps(tmp_path) == {}
+
+
+def test_ignored_signals_stay_ignored():
+    """As nohup asks for."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_what_is_beside_the_run_does_not_end_it(reference, tmp_path, monkeypatch):
+    """Pictures fail, the terminal is of ASCII and then gone, TensorBoard's disk is full, the
+    folder is asked for by another run: the run ends as if nothing was."""
+
+    class Terminal(io.TextIOWrapper):
+        def write(self, text):
+            if training.complete_steps(tmp_path).keys() & {15, 20}:
+                raise BrokenPipeError
+            return super().write(text)
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    def draw(step, variables):
+        if step == 3:
+            with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+                tiny.train(tmp_path, dataclasses.replace(tiny.CONFIG, steps=9), overwrite=True)
+        raise RuntimeError("no\nfont")
+
+    output = io.BytesIO()
+    monkeypatch.setattr("tensorboardX.SummaryWriter.add_scalar", fail)
+    result = tiny.train(
+        tmp_path, on_sample=draw, console=Console(file=Terminal(output, "ascii"), width=500)
+    )
+    assert result.finished
+    said = output.getvalue().decode()
+    assert "warning: no samples of step 1: no font" in said
+    assert "events are not written any more: [Errno 28] No space left" in said
+    assert "validation 0." in said
+    assert " ? 0.0" in said
+    tiny.assert_equal_runs(tmp_path, reference)
 
 
 def spawn(path):
@@ -146,17 +214,45 @@ def test_killed_at_a_random_moment_it_ends_the_same(reference, tmp_path):
         wait_for_steps(process, moments.randint(1, 16))
         time.sleep(moments.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "spl')  # as if torn by the kill
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 3, "spl')  # as if torn by the kill
     with spawn(tmp_path) as process:
         wait_for_steps(process, 1)
         process.send_signal(signal.SIGTERM)
         said = process.communicate()[0]
-    assert process.returncode == 0, said
+    assert process.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on from there" in said.replace("\n", " ")
     assert tiny.train(tmp_path).finished
     tiny.assert_equal_runs(tmp_path, reference)
     assert [r["step"] for r in records(tmp_path, "train")] == list(range(1, 21)), f"seed {seed}"
+
+
+def test_lines_of_nobody_in_the_metrics_are_passed_over(tmp_path):
+    lines = [b'{"step": 1, "split": "train"}', b"\xff\xfe", b"[3]", b'{"step": "2"}', b"7", b""]
+    lines += [b'{"step": 2, "split": "train"}', b'{"step": 3, "split": "train"}', b'{"step": 2, "s']
+    workdir, said = Workdir(tmp_path), io.StringIO()
+    workdir.metrics.write_bytes(b"\n".join(lines))
+    assert [record["step"] for record in training.read_metrics(workdir)] == [1, 2, 3]
+    with Records(workdir, 2, 20, 8, Console(file=said, width=500)):
+        pass
+    assert said.getvalue() == f"{workdir.metrics}: lines that no run has written, dropped: 5\n"
+    assert [record["step"] for record in training.read_metrics(workdir)] == [1, 2]
+
+
+def test_the_time_left_does_not_count_compilation(tmp_path, monkeypatch):
+    monkeypatch.setattr(records_file, "_QUIET_SECONDS", -1.0)
+    said = io.StringIO()
+    with Records(Workdir(tmp_path), 0, 10, 8, Console(file=said, width=500)) as running:
+        for step, seconds in enumerate([600.0, 2.0, 2.0, 3.0], start=1):
+            running.train(step, {"bits_per_dim": np.float32(1)}, seconds, log=True)
+    assert "left" not in said.getvalue().splitlines()[0]
+    assert [line.rpartition(", ")[2] for line in said.getvalue().splitlines()[1:]] == [
+        "16 s left",
+        "14 s left",
+        "18 s left",
+    ]
+    speeds = [record.get("images_per_second") for record in records(tmp_path, "train")]
+    assert speeds == [None, 4.0, 4.0, pytest.approx(8 / 3)]
 
 
 def nan_of_ones(model, variables, batch, key):
@@ -176,6 +272,41 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, at):
     assert list(training.complete_steps(tmp_path)) == [5, 10]
     for leaf in jax.tree.leaves(gen_jax.load(str(tmp_path), "last")[1]):
         assert np.isfinite(leaf).all()
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
+    times = itertools.count(1)
+
+    def evaluation():
+        ones = next(times) > 1
+        for batch in tiny.evaluation():
+            yield batch | ({"images": np.ones_like(batch["images"])} if ones else {})
+
+    said = r"^validation at step 10: .* nan nats; the last good checkpoint is .*checkpoints/5$"
+    with pytest.raises(training.NonFiniteError, match=said):
+        tiny.train(tmp_path, evaluation=evaluation, eval_objective=nan_of_ones)
+    assert list(training.complete_steps(tmp_path)) == [5]
+
+
+def test_a_run_starts_from_the_weights_of_another(reference, tmp_path):
+    with pytest.raises(ValueError, match=r"bias is float32\[4\], here float32\[6\]$") as error:
+        tiny.train(tmp_path, init_from=reference, model=tiny.MODEL.clone(features=6))
+    assert "\n" not in str(error.value)
+    assert not any(tmp_path.iterdir())
+    tiny.train(tmp_path, init_from=reference, on_sample=signalled(signal.SIGTERM, 1))
+    # Adam's first step, of the warm-up, is not larger than the rate.
+    rate = 1.01 * tiny.OPTIMIZER.learning_rate / tiny.OPTIMIZER.warmup_steps
+    there, here = (jax.tree.leaves(gen_jax.load(path)[1]) for path in (reference, tmp_path))
+    assert max(float(abs(a - b).max()) for a, b in zip(there, here, strict=True)) <= rate
+    record = Workdir(tmp_path).read()["init_from"]
+    assert (record["run"], record["step"]) == (str(reference), training.resolve_step(reference))
+    with pytest.raises(ValueError, match=r"init_from is \{.* there, None here"):
+        tiny.train(tmp_path)
+    (reference / "run.json").rename(reference / "away")  # it is not needed any more
+    try:
+        assert tiny.train(tmp_path, init_from=reference).finished
+    finally:
+        (reference / "away").rename(reference / "run.json")
 
 
 def test_another_run_is_refused_and_left_alone(reference):

@@ -11,6 +11,7 @@ import pytest
 
 from gen_jax import training
 from gen_jax.training import devices, state
+from gen_jax.training.step import summarize
 
 from . import tiny
 
@@ -193,22 +194,50 @@ def test_schedules(schedule, last):
     assert float(rate(50)) <= 2.0
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"learning_rate": 0.0}, {"clip_norm": -1.0}, {"ema_decay": 1.0}, {"schedule": "linear"}],
-)
-def test_a_wrong_optimizer_field_is_named(wrong):
-    ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=f"{name} is {value!r}; accepted: "):
-        training.make_optimizer(
-            training.OptimizerConfig(**wrong) if name != "schedule" else _schedule(value), 10
-        )
-
-
-def _schedule(value):
-    config = training.OptimizerConfig()
-    object.__setattr__(config, "schedule", value)  # a typo would get past no type checker
+def _with(config, name, value):
+    """What a type checker would not let by."""
+    object.__setattr__(config, name, value)
     return config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("learning_rate", 0.0, "greater than 0"),
+        ("learning_rate", np.inf, "a finite number"),
+        ("learning_rate", "fast", "a number"),
+        ("clip_norm", -1.0, "greater than 0, or None"),
+        ("clip_norm", np.nan, "a finite number"),
+        ("ema_decay", 1.0, "in [0, 1)"),
+        ("eps", np.inf, "a finite number"),
+        ("b1", None, "a number"),
+        ("weight_decay", np.inf, "a finite number"),
+        ("final_fraction", np.nan, "a finite number"),
+        ("warmup_steps", 2.5, "an integer"),
+        ("schedule", "linear", "cosine, constant"),
+    ],
+)
+def test_a_wrong_optimizer_field_is_named(name, value, accepted):
+    config = _with(training.OptimizerConfig(), name, value)
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is {value!r}; ") as error:
+        training.make_optimizer(config, 10)
+    assert f"accepted: {accepted}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", 5.5), ("batch_size", True), ("keep", "2"), ("eval_every", 0), ("seed", 2**64)],
+)
+def test_a_wrong_training_field_is_named(name, value):
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is {value!r}; accepted: "):
+        _with(training.TrainConfig(), name, value).__post_init__()
+
+
+def test_a_score_that_is_not_finite_is_no_result():
+    with pytest.raises(training.NonFiniteError, match=r"1 of 3 images .*: image 1 has nan nats"):
+        summarize(np.array([-1.0, np.nan, -2.0]), {}, tiny.SHAPE)
+    alone = summarize(np.array([-1.0]), {}, tiny.SHAPE).as_dict()
+    assert alone["nats_standard_error"] is None, "JSON has no NaN"
 
 
 def brightness(model, variables, batch, key):

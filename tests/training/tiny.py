@@ -113,4 +113,4 @@ if __name__ == "__main__":
         print(f"reached {step}", flush=True)
         time.sleep(0.02)
 
-    train(sys.argv[1], console=Console(), on_sample=report)
+    sys.exit(128 + (train(sys.argv[1], console=Console(), on_sample=report).signal or -128))

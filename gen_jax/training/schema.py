@@ -1,0 +1,140 @@
+"""The form of run.json: one check for what is written and what is read."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax.models import MODELS
+from gen_jax.training.fields import check_fields
+from gen_jax.training.objective import LOG_LIKELIHOOD, TARGETS, target_to_dict
+from gen_jax.training.settings import TrainConfig
+
+FORMAT = "gen_jax run 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from, as run.json says it."""
+
+    run: str
+    """Its folder, as it was given."""
+    step: int
+    sha256: str
+    """Of the weights."""
+
+
+def check_run(record: Any, where: str) -> None:
+    """ValueError unless `record` is what run.json of a run says; it names the first that is not.
+
+    Runs of old have no format, objective, processes or init_from.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} is not of a run of gen_jax: it is no JSON object")
+    if record.get("format", FORMAT) != FORMAT:
+        _refuse(f"{where}: format", record["format"], repr(FORMAT))
+    for name in ("model", "data", "training", "versions"):
+        if name not in record:
+            raise ValueError(f"{where} is not of a run of gen_jax: it has no {name}")
+        _object(f"{where}: {name}", record[name])
+    model, data, training = record["model"], record["data"], record["training"]
+    if (kind := _kind(f"{where}: model.model", model.get("model"), MODELS)) is not None:
+        likelihood = model.get("likelihood")
+        _named(f"{where}: model.likelihood", likelihood, LIKELIHOODS)
+        rest = {k: v for k, v in model.items() if k not in ("model", "likelihood")}
+        check_fields(kind, rest, f"{where}: model.")
+    _text(f"{where}: data.fingerprint", data.get("fingerprint"))
+    if "config" in data:
+        _object(f"{where}: data.config", data["config"])
+        kind = _data_config()
+        names = {field.name for field in dataclasses.fields(kind)}
+        known = {k: v for k, v in data["config"].items() if k in names}
+        check_fields(kind, known, f"{where}: data.config.")
+    for name in ("steps", "optimizer"):
+        if name not in training:
+            raise ValueError(f"{where} is not of a run of gen_jax: it has no training.{name}")
+    check_fields(TrainConfig, training, f"{where}: training.")
+    if "objective" in record:
+        _named(f"{where}: objective", record["objective"], TARGETS)
+    processes = record.get("processes", 1)
+    if type(processes) is not int or processes < 1:
+        _refuse(f"{where}: processes", processes, "1 or more")
+    if record.get("init_from") is not None:
+        _object(f"{where}: init_from", record["init_from"])
+        check_fields(Start, record["init_from"], f"{where}: init_from.")
+
+
+def with_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` with the fields that run.json of an older version lacks, at their defaults."""
+    filled: dict[str, Any] = {
+        "objective": target_to_dict(LOG_LIKELIHOOD),
+        "processes": 1,
+        "init_from": None,
+        **{name: value for name, value in record.items() if name != "format"},
+    }
+    filled["training"] = _merge(_defaults(TrainConfig), filled["training"])
+    model, objective, data = filled["model"], filled["objective"], filled["data"]
+    if model["model"] in MODELS:
+        likelihood = model["likelihood"]
+        likelihood = _merge(_defaults(LIKELIHOODS.get(likelihood["name"])), likelihood)
+        filled["model"] = _merge(_defaults(MODELS[model["model"]]), model)
+        filled["model"]["likelihood"] = likelihood
+    filled["objective"] = _merge(_defaults(TARGETS.get(objective["name"])), objective)
+    if "config" in data:
+        filled["data"] = {**data, "config": _merge(_defaults(_data_config()), data["config"])}
+    return filled
+
+
+def _data_config() -> type:
+    from gen_jax.data import DataConfig  # grain and pillow: not before they are needed
+
+    return DataConfig
+
+
+def _defaults(kind: type | None) -> dict[str, Any]:
+    """The defaults of a dataclass's fields, as JSON; parent and name are Flax's own."""
+    values = {}
+    for field in dataclasses.fields(kind) if kind is not None else ():
+        value = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        if value is not dataclasses.MISSING and field.name not in ("parent", "name"):
+            value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def _merge(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **values}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
+            merged[name] = _merge(defaults[name], value)
+    return merged
+
+
+def _object(where: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        _refuse(where, value, "an object")
+
+
+def _text(where: str, value: Any) -> None:
+    if not isinstance(value, str):
+        _refuse(where, value, "a text")
+
+
+def _kind(where: str, name: Any, table: Mapping[str, type]) -> type | None:
+    """The class of that name; None for one that the library does not know."""
+    _text(where, name)
+    return table.get(name)
+
+
+def _named(where: str, value: Any, table: Mapping[str, type]) -> None:
+    """ValueError unless it is {"name": …, …fields}."""
+    _object(where, value)
+    kind = _kind(f"{where}.name", value.get("name"), table)
+    if kind is not None:
+        check_fields(kind, {k: v for k, v in value.items() if k != "name"}, f"{where}.")
+
+
+def _refuse(where: str, value: Any, accepted: str) -> None:
+    raise ValueError(f"{where} is {value!r}; accepted: {accepted}")

@@ -1,0 +1,59 @@
+"""Starting from the weights of another run."""
+
+import hashlib
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from gen_jax.training.checkpoints import load, resolve_step
+from gen_jax.training.state import TrainState, Tree
+from gen_jax.training.workdir import Workdir
+
+
+def weights_of(
+    run: str | os.PathLike[str], abstract: TrainState, workdir: Workdir
+) -> tuple[dict[str, Any], Tree | None]:
+    """What run.json says of the start from `run`, and its best step's EMA, on the host.
+
+    The EMA is None where the run in `workdir` has begun with it already, and goes on.
+    Raises ValueError, which names the first parameter that differs, unless names, shapes and
+    dtypes are those of `abstract`.
+    """
+    if workdir.run.is_file() and workdir.has_checkpoints():
+        begun = workdir.read().get("init_from")
+        if begun is not None and begun["run"] == os.fspath(run):
+            return begun, None
+    step = resolve_step(run)
+    params = jax.device_get(load(run, step)[1]["params"])
+    theirs, ours = _leaves(params), _leaves(abstract.params)
+    for name in [*ours, *theirs]:
+        there, here = theirs.get(name), ours.get(name)
+        if there != here:
+            raise ValueError(
+                f"init_from is {os.fspath(run)!r}, of another shape: its parameter {name} is "
+                f"{there or 'absent'}, here {here or 'absent'}"
+            )
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return {"run": os.fspath(run), "step": step, "sha256": digest.hexdigest()[:32]}, params
+
+
+def begin(state: TrainState, params: Tree) -> TrainState:
+    """A new `state` with these parameters, which are its EMA too."""
+    sharding = state.step.sharding
+
+    def place(leaf: np.ndarray) -> jax.Array:
+        return jax.device_put(np.array(leaf), sharding)  # a copy: a training step uses it up
+
+    return state.replace(params=jax.tree.map(place, params), ema=jax.tree.map(place, params))
+
+
+def _leaves(tree: Tree) -> dict[str, str]:
+    """Name -> shape and dtype of each parameter."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
