@@ -68,6 +68,7 @@ def _read_digits(pixels: Pixels) -> Source:
         {"train": digits.target.astype(np.int32)},
         white=16,
         num_classes=10,
+        class_names=tuple("0123456789"),
         held_out={"validation": 250, "test": 250},
         order="fixed",
     )
