@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from rich.console import Console
 
-from gen_jax import models
+from gen_jax import meshes, models
 from gen_jax.training import devices
 from gen_jax.training.checkpoints import Checkpoints
 from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target_to_dict
@@ -106,7 +106,7 @@ def train(
     `resume` where steps, optimiser or accumulation alone differ. SIGTERM and Ctrl-C save and
     return; a second one kills. A loss that is not finite raises NonFiniteError.
     """
-    mesh = devices.make_mesh() if mesh is None else mesh
+    mesh = devices.make_mesh() if mesh is None else meshes.data_mesh(mesh)
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
     if isinstance(objective, Target):
@@ -132,6 +132,7 @@ def train(
             console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(meshes.in_force(mesh))
         checkpoints = stack.enter_context(Checkpoints(folder, config.keep, say))
         abstract = devices.abstract_state(model, config.optimizer, config.steps, mesh)
         state = checkpoints.restore(abstract, batches)
