@@ -1,18 +1,46 @@
 """Likelihood-based generative image models in JAX: trained, scored and sampled fast."""
 
+import importlib
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gen_jax import likelihoods, models, objectives, sampling
 from gen_jax._version import __version__
 
-__all__ = ["__version__", "likelihoods", "load", "models", "objectives", "sampling"]
+if TYPE_CHECKING:
+    from gen_jax import data, figures, inversion, training
+
+# What these import is heavy: not before it is needed.
+_LAZY = ("data", "figures", "inversion", "training")
+
+__all__ = [
+    "__version__",
+    "data",
+    "figures",
+    "inversion",
+    "likelihoods",
+    "load",
+    "models",
+    "objectives",
+    "sampling",
+    "training",
+]
 
 
 def load(
     workdir: str | os.PathLike[str], step: int | Literal["best", "last"] = "best"
 ) -> tuple[Any, Any]:
     """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none."""
-    from gen_jax.training import checkpoints  # orbax: not before it is needed
+    from gen_jax.training import checkpoints
 
     return checkpoints.load(workdir, step)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,17 +1,18 @@
 """The encoder that every decoder has: the code of an image, found by inverting the decoder."""
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from gen_jax import objectives
-from gen_jax.models.image_model import at_least
+from gen_jax import checks, objectives
+from gen_jax.keys import threefry
+from gen_jax.models.image_model import check_model, check_variables
 from gen_jax.models.latent import LatentModel
-from gen_jax.typing import Array, Float, Key, Labels, Levels, Nats
+from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats
 
 
 class Inversion(NamedTuple):
@@ -28,55 +29,65 @@ class Inversion(NamedTuple):
 def encode_by_inversion(
     decoder: LatentModel,
     variables: Any,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     *,
     key: Key | None = None,
     num_starts: int = 4,
     num_steps: int = 300,
     learning_rate: float = 0.1,
     prior_weight: float = 1.0,
-    starts: Float[Array, "starts B Z"] | None = None,
+    starts: Any = None,
+    chunk_size: int | None = None,
 ) -> Inversion:
     """argmax_z log p(x | z) + prior_weight · log p(z), by Adam from several starts at once.
 
     `decoder` is any model with `decode`: a decoder trained alone, a VAE with Gaussian latents, an
     auto-encoder. p(z) = N(0, I): with prior_weight 1 the code is the mode of p(z | x), with 0 that
     of the likelihood. Starts are drawn from p(z) with `key` (a fixed one if None), the first of
-    them is 0; `starts` gives others, such as an encoder's code. Adam's rate falls as a cosine, and
-    of everything seen the best code stands. Compiled once for a model, shapes and settings.
+    them is 0; `starts` gives others `[starts, B, Z]`, such as an encoder's code. Adam's rate falls
+    as a cosine, and of everything seen the best code stands. `chunk_size` images are in memory at
+    once (None: all), whose codes do not depend on each other. Compiled once for a model, shapes and
+    settings.
 
-    ValueError for a model of bits, images or labels that it does not take, or counts below 1.
+    ValueError for a model of bits, images, labels or parameters that it does not take, or counts
+    below 1; inside a jit NaN for an image with a level, or a label, that does not exist.
     """
+    check_model(decoder)
     if not isinstance(decoder, LatentModel):
         raise ValueError(f"{type(decoder).__name__} has no code to find")
     if not decoder.has_real_codes:
         raise ValueError("latents are bits, which have no gradient: nothing to invert by")
-    decoder.check(images, labels)
-    at_least("num_starts", num_starts, 1)
-    at_least("num_steps", num_steps, 1)
-    learning_rate, prior_weight = float(learning_rate), float(prior_weight)
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {learning_rate}; it must be greater than 0, finite")
-    if not 0 <= prior_weight < math.inf:
-        raise ValueError(f"prior_weight is {prior_weight}; it must be 0 or more, finite")
+    images, labels = decoder.check(images, labels)
+    check_variables(decoder, variables)
+    num_starts = checks.whole("num_starts", num_starts, 1)
+    num_steps = checks.whole("num_steps", num_steps, 1)
+    learning_rate = checks.real("learning_rate", learning_rate, 0, above=True)
+    prior_weight = checks.real("prior_weight", prior_weight, 0)
+    count = len(images)
+    chunk = count if chunk_size is None else min(checks.whole("chunk_size", chunk_size, 1), count)
     if starts is None:
-        key = jax.random.key(0) if key is None else key
-        shape = (num_starts, images.shape[0], decoder.num_latents)
+        key = threefry(jax.random.key(0) if key is None else key)
+        shape = (num_starts, count, decoder.num_latents)
         starts = jax.random.normal(key, shape, decoder.real_dtype).at[0].set(0)
-    elif (
-        starts.ndim != 3
-        or starts.shape[1:] != (images.shape[0], decoder.num_latents)
-        or len(starts) == 0
-        or not jnp.issubdtype(starts.dtype, jnp.floating)
-    ):
-        raise ValueError(
-            f"starts have shape {starts.shape} and dtype {starts.dtype}; real numbers of shape "
-            f"[starts, {images.shape[0]}, {decoder.num_latents}] are needed"
-        )
-    return _invert(
-        decoder, num_steps, learning_rate, prior_weight, variables, images, labels, starts
-    )
+    else:
+        starts = jnp.asarray(checks.array("starts", starts))
+        right = starts.ndim == 3 and starts.shape[1:] == (count, decoder.num_latents)
+        if not right or len(starts) == 0 or not jnp.issubdtype(starts.dtype, jnp.floating):
+            raise ValueError(
+                f"starts has shape {starts.shape} and dtype {starts.dtype}; accepted: real numbers "
+                f"[starts, {count}, {decoder.num_latents}]"
+            )
+    settings = (decoder, num_steps, learning_rate, prior_weight, variables)
+    if chunk == count:
+        return _invert(*settings, images, labels, starts)
+    found = []
+    for first in range(0, count, chunk):  # as many in the last, which repeats one
+        rows = np.minimum(np.arange(first, first + chunk), count - 1)
+        some_labels = None if labels is None else labels[rows]
+        part = _invert(*settings, images[rows], some_labels, starts[:, rows])
+        found.append(Inversion(*(x[: count - first] for x in part)))
+    return Inversion(*(jnp.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -109,21 +120,22 @@ def _invert(
                 return (codes, moments, _better(best, seen)), None
 
             first = Inversion(
-                codes, *(jnp.full(codes.shape[:1], -jnp.inf, codes.dtype) for _ in range(2))
+                codes, *(jnp.full(codes.shape[:1], jnp.nan, codes.dtype) for _ in range(2))
             )
             state = (codes, optimizer.init(codes), first)
             (codes, _, best), _ = jax.lax.scan(step, state, None, num_steps)
             return _better(best, objective(codes)[1])
 
         found = jax.vmap(invert)(starts)
-    winner = jnp.argmax(found.objective, axis=0)
+    seen = jnp.where(jnp.isnan(found.objective), -jnp.inf, found.objective)
+    winner = jnp.argmax(seen, axis=0)
     rows = jnp.arange(images.shape[0])
     return Inversion(*(x[winner, rows] for x in found))
 
 
 def _better(best: Inversion, other: Inversion) -> Inversion:
-    """Image by image."""
-    wins = other.objective > best.objective
+    """Image by image; NaN where nothing else was seen."""
+    wins = (other.objective > best.objective) | jnp.isnan(best.objective)
     return Inversion(
         *(
             jnp.where(wins.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -7,7 +7,8 @@ Images are integer levels `0 … levels - 1`. A pixel has `sites(C)` sites, each
 * `Bernoulli` and `Categorical`: a site is a channel (R, then G, then B);
 * `DiscretizedLogisticMixture`: a site is a whole pixel, whose channels the mixture couples.
 
-Nothing here forces float32: results have the dtype of the parameters.
+The log-probability of what is no level is NaN, and so is its gradient: inside a jit nothing else
+can be said. Nothing here forces float32: results have the dtype of the parameters.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from gen_jax import checks
 from gen_jax.typing import Array, Bool, Float, Integer
 
 
@@ -45,7 +47,7 @@ class Likelihood(Protocol):
     def log_prob(
         self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
     ) -> Float[Array, "*batch S"]:
-        """Log-probability of every site, in nats."""
+        """Log-probability of every site, in nats; NaN where a pixel is no level."""
         ...
 
     def draw(
@@ -98,7 +100,8 @@ class Bernoulli:
         self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
     ) -> Float[Array, "*batch S"]:
         logits = params[..., 0]
-        return jax.nn.log_sigmoid(jnp.where(pixels == 1, logits, -logits))
+        nats = jax.nn.log_sigmoid(jnp.where(pixels == 1, logits, -logits))
+        return checks.nan_unless(checks.in_range(pixels, 2), nats)
 
     def draw(
         self,
@@ -133,7 +136,7 @@ class Categorical:
     levels: int = 256
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        _set_whole(self, "levels", 2, 65536)
 
     def sites(self, channels: int) -> int:
         return channels
@@ -149,8 +152,9 @@ class Categorical:
     def log_prob(
         self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
     ) -> Float[Array, "*batch S"]:
-        picked = jnp.take_along_axis(params, pixels[..., None].astype(jnp.int32), axis=-1)
-        return picked[..., 0] - jax.nn.logsumexp(params, axis=-1)
+        picked = _pick(params, pixels[..., None].astype(jnp.int32))
+        nats = picked[..., 0] - jax.nn.logsumexp(params, axis=-1)
+        return checks.nan_unless(checks.in_range(pixels, self.levels), nats)
 
     def draw(
         self,
@@ -187,20 +191,20 @@ class Categorical:
 class DiscretizedLogisticMixture:
     """Mixture of discretized logistics, channels coupled linearly (Salimans et al. 2017, eq. 1–3).
 
-    Parameters of a pixel with C channels and K components, in this order: K mixture logits, then
-    for each component C means, C log-scales (at least −7) and C(C−1)/2 coefficients (through
-    tanh): mean_g += c0·r; mean_b += c1·r + c2·g. Levels sit at −1 … 1; the outermost bins are
-    open to ±∞. A temperature multiplies the scales and divides the mixture logits; at 0 each
-    channel in turn takes its most probable level given the channels before it.
+    Parameters of a pixel with C channels, in this order and K of each, one a component: mixture
+    logits; the mean of each channel, C times K; the log-scale of each (at least −7), C times K;
+    C(C−1)/2 times K coefficients (through tanh): mean_g += c0·r; mean_b += c1·r + c2·g. Levels sit
+    at −1 … 1; the outermost bins are open to ±∞. A temperature multiplies the scales and divides
+    the mixture logits; at 0 each channel in turn takes its most probable level given the channels
+    before it.
     """
 
     levels: int = 256
     components: int = 10
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
-        if self.components < 1:
-            raise ValueError(f"components is {self.components}; it must be at least 1")
+        _set_whole(self, "levels", 2, 65536)
+        _set_whole(self, "components", 1)
 
     def sites(self, channels: int) -> int:
         del channels
@@ -220,7 +224,11 @@ class DiscretizedLogisticMixture:
         for c in range(pixels.shape[-1]):
             mean = self._mean(means, coefficients, pixels, c)
             total = total + self._log_bin(pixels[..., c, None], mean, log_scales[..., c, :])
-        return jax.nn.logsumexp(total, axis=-1)[..., None]
+        nats = jax.nn.logsumexp(total, axis=-1)[..., None]
+        valid = checks.in_range(pixels, self.levels)
+        if valid is not None:
+            valid = jnp.all(valid, axis=-1, keepdims=True)
+        return checks.nan_unless(valid, nats)
 
     def draw(
         self,
@@ -285,10 +293,8 @@ class DiscretizedLogisticMixture:
             mean = self._mean(means, coefficients, levels, c)
             component = _inverse_cdf(log_weights, noise[..., 2 * c], jnp.ones_like(temperature))
             component = component[..., None]
-            mean_k = jnp.take_along_axis(mean, component, axis=-1)[..., 0]
-            scale_k = jnp.exp(
-                jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0]
-            )
+            mean_k = _pick(mean, component)[..., 0]
+            scale_k = jnp.exp(_pick(log_scales[..., c, :], component)[..., 0])
             x = mean_k + scale_k * _logit(noise[..., 2 * c + 1])
             drawn = jnp.round((x + 1) * ((self.levels - 1) / 2))
             drawn = jnp.clip(drawn, 0, self.levels - 1).astype(given.dtype)
@@ -360,9 +366,15 @@ LIKELIHOODS: Mapping[str, type] = {
 }
 
 
-def _check_levels(levels: int) -> None:
-    if not 2 <= levels <= 65536:
-        raise ValueError(f"levels is {levels}; it must be between 2 and 65536")
+def _set_whole(likelihood: Any, name: str, least: int, most: int | None = None) -> None:
+    """A field as an int: NumPy's have another type, and so another program."""
+    value = checks.whole(name, getattr(likelihood, name), least, most)
+    object.__setattr__(likelihood, name, value)
+
+
+def _pick(x: Array, indices: Array) -> Array:
+    """Along the last axis. Nothing is filled in for an index out of range: see `in_range`."""
+    return jnp.take_along_axis(x, indices, axis=-1, mode="clip")
 
 
 def _temper(logits: Array, temperature: Array) -> Array:

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
+from gen_jax.keys import threefry
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import at_least, check_choice
+from gen_jax.models.image_model import check_variables
 from gen_jax.models.latent import LatentModel
 from gen_jax.models.vae import VAE
-from gen_jax.typing import Array, Bool, Float, Key, Labels, Levels, Nats
+from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
@@ -21,14 +23,15 @@ Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
 def log_likelihood(
     model: AutoregressiveModel,
     variables: Any,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     *,
     rngs: dict[str, Key] | None = None,
 ) -> Nats:
     """log p(x | y) in nats, `[B]`. Pass `rngs={"dropout": key}` to train with dropout.
 
-    ValueError if shapes, types or labels are not what the model takes.
+    ValueError if shapes, types, labels or parameters are not what the model takes; inside a jit,
+    where values are unknown, NaN for an image with a level, or a label, that does not exist.
     """
     sites = log_likelihood_map(model, variables, images, labels, rngs=rngs)
     return jnp.sum(sites, axis=(1, 2, 3))
@@ -37,29 +40,27 @@ def log_likelihood(
 def log_likelihood_map(
     model: AutoregressiveModel,
     variables: Any,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     *,
     rngs: dict[str, Key] | None = None,
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
     if not isinstance(model, AutoregressiveModel):
         raise ValueError(f"{type(model).__name__} has no exact likelihood: see elbo, iwae_bound")
+    images, labels = model.check(images, labels)
+    check_variables(model, variables)
     params: Any = model.apply(variables, images, labels, rngs=rngs)
     return model.likelihood.log_prob(params, jnp.asarray(images))
 
 
 def log_posterior(
-    model: AutoregressiveModel, variables: Any, images: Levels
+    model: AutoregressiveModel, variables: Any, images: AnyLevels
 ) -> Float[Array, "B K"]:
     """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
     if model.num_classes is None:
         raise ValueError("the model has no classes (num_classes=None): nothing to classify")
-    batch = images.shape[0]
-    scores = [
-        log_likelihood(model, variables, images, jnp.full((batch,), y, jnp.int32))
-        for y in range(model.num_classes)
-    ]
+    scores = [log_likelihood(model, variables, images, y) for y in range(model.num_classes)]
     return jax.nn.log_softmax(jnp.stack(scores, axis=-1))
 
 
@@ -67,16 +68,18 @@ def reconstruction(
     model: LatentModel,
     variables: Any,
     codes: Float[Array, "*samples B Z"],
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
 ) -> Float[Array, "*samples B"]:
     """log p(x | z, y) in nats, for each code of each image."""
     if not isinstance(model, LatentModel):
         raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
-    model.check(images, labels)
+    images, labels = model.check(images, labels)
+    check_variables(model, variables)
+    codes = jnp.asarray(checks.array("codes", codes))
     samples, batch = codes.shape[:-2], len(images)
     if codes.ndim < 2 or codes.shape[-2] != batch:
-        raise ValueError(f"codes have shape {codes.shape}: one for each of {batch} images needed")
+        raise ValueError(f"codes has shape {codes.shape}; accepted: one for each of {batch} images")
     # The batch leads, so that rows stay on their device.
     codes = jnp.moveaxis(codes, -2, 0)
     each = codes.shape[:-1]
@@ -112,8 +115,8 @@ def elbo(
     model: VAE,
     variables: Any,
     key: Key,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     num_samples: int = 1,
     kl: KL = "analytic",
 ) -> Nats:
@@ -134,8 +137,8 @@ def elbo_terms(
     model: VAE,
     variables: Any,
     key: Key,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     num_samples: int = 1,
     kl: KL = "analytic",
     *,
@@ -159,8 +162,10 @@ def elbo_terms(
     ValueError for a combination that does not exist.
     """
     check_estimator(model, num_samples, kl, estimator, baseline)
+    images, labels = model.check(images, labels)
+    check_variables(model, variables)
     posterior: Any = model.apply(variables, images, labels, method="encode")
-    codes = posterior.sample(key, num_samples)
+    codes = posterior.sample(threefry(key), num_samples)
     if estimator == "straight_through":
         codes = posterior.straight_through(codes)
     elif estimator == "score_function":
@@ -199,8 +204,8 @@ def iwae_bound(
     model: VAE,
     variables: Any,
     key: Key,
-    images: Levels,
-    labels: Labels | None = None,
+    images: AnyLevels,
+    labels: AnyLabels | None = None,
     num_samples: int = 50,
     *,
     chunk_size: int | None = None,
@@ -212,9 +217,13 @@ def iwae_bound(
     The gradient passes through Gaussian codes (eq. 14); through bits the encoder gets none.
     """
     _check_vae(model)
-    at_least("num_samples", num_samples, 1)
-    chunk = num_samples if chunk_size is None else min(chunk_size, num_samples)
-    at_least("chunk_size", chunk, 1)
+    num_samples = checks.whole("num_samples", num_samples, 1)
+    chunk = num_samples
+    if chunk_size is not None:
+        chunk = min(checks.whole("chunk_size", chunk_size, 1), num_samples)
+    images, labels = model.check(images, labels)
+    check_variables(model, variables)
+    key = threefry(key)
     posterior: Any = model.apply(variables, images, labels, method="encode")
     if model.latents == "bernoulli":
         posterior = jax.lax.stop_gradient(posterior)
@@ -263,10 +272,10 @@ def check_estimator(
 ) -> None:
     """ValueError for a combination of `elbo_terms` that does not exist."""
     _check_vae(model)
-    at_least("num_samples", num_samples, 1)
-    check_choice("kl", kl, KL)
-    check_choice("estimator", estimator, Estimator)
-    check_choice("baseline", baseline, Baseline)
+    checks.whole("num_samples", num_samples, 1)
+    checks.choice("kl", kl, KL)
+    checks.choice("estimator", estimator, Estimator)
+    checks.choice("baseline", baseline, Baseline)
     accepted = ("reparametrized", "score_function")
     if model.latents == "bernoulli":
         accepted = ("score_function", "straight_through")
@@ -277,7 +286,9 @@ def check_estimator(
     if baseline != "none" and estimator != "score_function":
         raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
     if baseline == "leave_one_out" and num_samples < 2:
-        raise ValueError("baseline leave_one_out needs num_samples of 2 or more")
+        raise ValueError(
+            f"num_samples is {num_samples}; accepted, with the baseline leave_one_out: 2 or more"
+        )
 
 
 def _check_vae(model: Any) -> None:

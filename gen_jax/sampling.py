@@ -10,14 +10,18 @@ autoregressive models three methods draw the same images from the same key:
   carry, so it serves any causal model, and ends after N + 1 passes at the latest for N sites.
 
 **Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
-`num_noise` for each site, whatever the batch, the method and the number of devices. In float64 the
-images are equal; in float32 a site may differ where its noise lies within rounding of a boundary.
+`num_noise` for each site, whatever the batch, the method, the number of devices and JAX's default
+generator. In float64 the images are equal; in float32 a site may differ where its noise lies within
+rounding of a boundary.
+
+**Levels cannot be NaN.** What is wrong raises, but inside a jit of one's own, where values are not
+known yet, nothing can: there parameters that are not finite, a label that does not exist or a
+temperature below 0 give levels that mean nothing.
 """
 
 import functools
-import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +29,27 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gen_jax import checks
+from gen_jax.keys import threefry
+from gen_jax.meshes import check_context, data_mesh, in_force
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import ImageModel, at_least, check_labels
+from gen_jax.models.image_model import ImageModel, check_model, check_variables
 from gen_jax.models.latent import LatentModel
+from gen_jax.noise import check_prior, prior_codes, site_noise
 from gen_jax.site_by_site import METHODS, Canvas, Method, generation_order
-from gen_jax.typing import Array, Float, Int, Integer, Key, Known, Labels, Levels, UInt
+from gen_jax.typing import (
+    AnyLabels,
+    AnyLevels,
+    Array,
+    Float,
+    Int,
+    Integer,
+    Key,
+    Known,
+    Labels,
+    Levels,
+    UInt,
+)
 from gen_jax.xla import WIDE_VECTORS, Options, known_options
 
 
@@ -46,24 +66,27 @@ def sample(
     key: Key,
     num_images: int,
     *,
-    labels: Labels | None = None,
-    temperature: float = 1.0,
+    labels: AnyLabels | None = None,
+    temperature: Any = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
     """Integer levels `[num_images, H, W, C]`: images `first …` of all those that `key` defines.
 
-    With a mesh the batch is split over its devices, and `num_images` must divide evenly. The
-    temperature is that of the sites: a code is always drawn from the prior as it is.
-    ValueError for labels that the model does not take, a negative temperature, an unknown method,
-    and a deterministic auto-encoder, which has no prior.
+    `labels`: one an image, or one for all. With a mesh, any, the batch is split over all of its
+    devices, and `num_images` must divide evenly. The temperature, a number or a traced one, is that
+    of the sites: a code is always drawn from the prior as it is.
+    ValueError for labels or parameters that are not this model's, a negative temperature, an
+    unknown method, and a deterministic auto-encoder, which has no prior; NonFiniteError for
+    parameters that are not finite.
     """
-    at_least("num_images", num_images, 1)
+    check_model(model)
+    num_images = checks.whole("num_images", num_images, 1)
     if isinstance(model, LatentModel):
         _check_latent(model, method)
     given = np.zeros((num_images, *model.image_shape), np.int32)
-    check_labels(model.num_classes, labels, num_images)
+    labels = checks.labels(labels, model.num_classes, num_images)
     known = np.zeros(given.shape, bool)
     return run(model, variables, key, given, known, labels, temperature, method, first, mesh).images
 
@@ -72,40 +95,80 @@ def complete(
     model: AutoregressiveModel,
     variables: Any,
     key: Key,
-    images: Levels,
-    known: Known,
+    images: AnyLevels,
+    known: Any,
     *,
-    labels: Labels | None = None,
-    temperature: float = 1.0,
+    labels: AnyLabels | None = None,
+    temperature: Any = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
-    """`images` where `known` (bool, broadcasts to images), drawn site by site elsewhere.
+    """`images` where `known`, drawn site by site elsewhere.
 
+    `known` is bool, or 0 and 1: pixels `[H, W]` or `[B, H, W]`, or all that broadcasts to images.
     Every site is drawn given all sites before it in generation order, known or drawn; a known
     site has no influence on those before it. Errors as in `sample`, and for levels out of range.
     """
+    return run(
+        model,
+        variables,
+        key,
+        *_to_complete(model, images, known, labels),
+        temperature,
+        method,
+        first,
+        mesh,
+    ).images
+
+
+def complete_in_chunks(
+    model: AutoregressiveModel,
+    variables: Any,
+    key: Key,
+    images: AnyLevels,
+    known: Any,
+    chunk_size: int,
+    *,
+    labels: AnyLabels | None = None,
+    temperature: Any = 1.0,
+    method: Method = "scan",
+    mesh: Mesh | None = None,
+) -> Iterator[np.ndarray]:
+    """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once."""
+    images, known, labels = _to_complete(model, images, known, labels)
+    for first, indices in _chunks(len(images), chunk_size):
+        completed = run(
+            model,
+            variables,
+            key,
+            images[indices],
+            known[indices],
+            None if labels is None else labels[indices],
+            temperature,
+            method,
+            first,
+            mesh,
+        ).images
+        yield np.asarray(completed)[: len(images) - first]
+
+
+def _to_complete(
+    model: AutoregressiveModel, images: Any, known: Any, labels: Any
+) -> tuple[Any, Any, Any]:
+    """Levels as int32, a mask of the same shape, and labels."""
+    check_model(model)
     if not isinstance(model, AutoregressiveModel):
         raise ValueError(
             f"{type(model).__name__} does not draw site by site given the sites before: "
             "only autoregressive models complete images"
         )
-    model.check(images, labels)
+    images, labels = model.check(images, labels)
     if len(images) == 0:
-        raise ValueError(f"images have shape {images.shape}: there are 0 to complete")
-    known = np.asarray(known)
-    if known.dtype != bool:
-        raise ValueError(f"known has dtype {known.dtype}; it must be bool")
-    try:
-        known = np.broadcast_to(known, images.shape)
-    except ValueError:
-        raise ValueError(
-            f"known has shape {known.shape}, which does not broadcast to {images.shape}"
-        ) from None
-    return run(
-        model, variables, key, images, known, labels, temperature, method, first, mesh
-    ).images
+        raise ValueError(f"images has shape {images.shape}: there are 0 to complete")
+    # As `sample` has them: the same program, whatever integers they were.
+    images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
+    return images, checks.mask(known, images.shape), labels
 
 
 def sample_in_chunks(
@@ -115,29 +178,35 @@ def sample_in_chunks(
     num_images: int,
     chunk_size: int,
     *,
-    labels: Labels | None = None,
-    temperature: float = 1.0,
+    labels: AnyLabels | None = None,
+    temperature: Any = 1.0,
     method: Method = "scan",
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once."""
-    at_least("num_images", num_images, 1)
-    at_least("chunk_size", chunk_size, 1)
-    check_labels(model.num_classes, labels, num_images)
-    for first in range(0, num_images, chunk_size):
-        indices = np.minimum(np.arange(first, first + chunk_size), num_images - 1)
+    check_model(model)
+    num_images = checks.whole("num_images", num_images, 1)
+    labels = checks.labels(labels, model.num_classes, num_images)
+    for first, indices in _chunks(num_images, chunk_size):
         images = sample(
             model,
             variables,
             key,
-            chunk_size,
-            labels=None if labels is None else np.asarray(labels)[indices],
+            len(indices),
+            labels=None if labels is None else labels[indices],
             temperature=temperature,
             method=method,
             first=first,
             mesh=mesh,
         )
         yield np.asarray(images)[: num_images - first]
+
+
+def _chunks(num_images: int, chunk_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The first image of each chunk, and all of it: as many in the last, which repeats one."""
+    chunk_size = checks.whole("chunk_size", chunk_size, 1)
+    for first in range(0, num_images, chunk_size):
+        yield first, np.minimum(np.arange(first, first + chunk_size), num_images - 1)
 
 
 def canvases(
@@ -153,6 +222,7 @@ def canvases(
     the empty canvas to the whole image.
     """
     images = np.asarray(images)
+    num_frames = checks.whole("num_frames", num_frames, 1)
     order = generation_order(model)
     rank = np.empty(order.size, np.int64)
     rank[order] = np.arange(order.size)
@@ -172,30 +242,48 @@ def run(
     given: Levels,
     known: Known,
     labels: Labels | None,
-    temperature: float,
+    temperature: Any,
     method: Method,
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> Generation:
     """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; it must be 0 or more, and finite")
-    at_least("first", first, 0)
-    model.check_dtype()
-    if method not in get_args(Method):
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
-    if mesh is not None and given.shape[0] % mesh.size:
-        raise ValueError(f"{given.shape[0]} images do not divide over {mesh.size} devices")
-    if mesh is not None:  # a loaded model lies on one device
-        variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    ids = np.arange(first, first + given.shape[0], dtype=np.int32)
+    batch = given.shape[0]
+    checks.choice("method", method, Method)
+    first = checks.whole("first", first, 0, 2**31 - batch)
     dtype = np.dtype(model.real_dtype)
-    arguments = (variables, key, ids, given, known, labels, dtype.type(temperature))
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+    if isinstance(temperature, Tracer):
+        if temperature.shape != ():
+            raise ValueError(f"temperature has shape {temperature.shape}; accepted: one number")
+        temperature = temperature.astype(dtype)
+    else:
+        temperature = dtype.type(checks.real("temperature", temperature, 0))
+    check_variables(model, variables)
+    key = threefry(key)
+    if mesh is not None:
+        mesh = data_mesh(mesh)
+        if batch % mesh.size:
+            raise ValueError(
+                f"{batch} images do not divide over {mesh.size} devices; accepted: multiples of "
+                f"{mesh.size}"
+            )
+    ids = np.arange(first, first + batch, dtype=np.int32)
+    arguments = (variables, key, ids, given, known, labels, temperature)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+    inside = traced or isinstance(jnp.zeros(()), Tracer)  # a jit, whose arguments these are not
+    if inside:
+        check_context(mesh)
+    if traced:
         # Only an outermost jit can have options.
         return _compiled(None)(model, *arguments, method, mesh)
+    checks.finite(variables)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    with jax.ensure_compile_time_eval():  # for a call with plain arrays inside another jit
+    # Evaluated inside a jit only where one is: JAX then makes its constants at once, in which
+    # `jax_debug_nans` looks for NaN, and which a mesh in force makes its own.
+    with jax.ensure_compile_time_eval() if inside else in_force(mesh):
+        if mesh is not None:  # a loaded model lies on one device
+            placed = jax.device_put((variables, key), NamedSharding(mesh, PartitionSpec()))
+            arguments = (*placed, *arguments[2:])
         return _compiled(platform)(model, *arguments, method, mesh)
 
 
@@ -277,7 +365,7 @@ def generate(
     draw: Any = METHODS[method]
     if isinstance(model, LatentModel):
         draw = functools.partial(_draw_given_codes, prior_codes(model, key, ids))
-        key, _ = jax.random.split(key)  # the other half is that of the codes
+        key, _ = jax.random.split(threefry(key))  # the other half is that of the codes
     canvas = Canvas(
         site_noise(model, key, ids),
         jnp.asarray(given, jnp.int32).reshape(per_site),
@@ -286,24 +374,6 @@ def generate(
     levels, passes = draw(model, variables, canvas, labels, temperature)
     dtype = jnp.uint8 if model.likelihood.levels <= 256 else jnp.uint16
     return Generation(levels.reshape(given.shape).astype(dtype), passes)
-
-
-def prior_codes(
-    model: Any, key: Key, ids: Integer[Array | np.ndarray, " B"]
-) -> Float[Array, "B Z"]:
-    """The codes, drawn from the prior of a `LatentModel`, of the images that `key` defines.
-
-    `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
-    """
-    if model.prior is None:
-        raise ValueError(_no_prior(model))
-    _, key = jax.random.split(key)
-
-    def code(n: Array) -> Array:
-        shape = (model.num_latents,)
-        return model.prior.prior_sample(jax.random.fold_in(key, n), shape, model.real_dtype)
-
-    return jax.vmap(code)(jnp.asarray(ids))
 
 
 def _draw_given_codes(
@@ -320,28 +390,10 @@ def _draw_given_codes(
     return levels, jnp.ones((), jnp.int32)
 
 
-def site_noise(model: ImageModel, key: Key, ids: Integer[Array, " B"]) -> Float[Array, "B N R"]:
-    """Uniform numbers in (0, 1) for every site, by site id: image n's come from fold_in(key, n)."""
-    height, width, channels = model.image_shape
-    shape = (height * width * model.sites, model.likelihood.num_noise(channels))
-    dtype = model.real_dtype
-    eps = float(jnp.finfo(dtype).eps)
-
-    def image(n: Array) -> Array:
-        return jax.random.uniform(jax.random.fold_in(key, n), shape, dtype, eps, 1 - eps)
-
-    return jax.vmap(image)(ids)
-
-
 def _check_latent(model: LatentModel, method: Method) -> None:
-    if model.prior is None:
-        raise ValueError(_no_prior(model))
+    check_prior(model)
     if method != "scan":
         raise ValueError(
             f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
             "leave it at 'scan'"
         )
-
-
-def _no_prior(model: LatentModel) -> str:
-    return f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, models
+from gen_jax.models.image_model import abstract_variables
 
 
 class Row(NamedTuple):
@@ -98,9 +99,7 @@ def perturbed(model: Any, seed: int = 0) -> Any:
 
 @functools.cache  # tracing `init` takes longer than most of what the tests then do
 def _perturbed(model: Any, seed: int, x64: bool) -> Any:
-    labels = None if model.num_classes is None else jnp.zeros(1, jnp.int32)
-    images = jnp.zeros((1, *model.image_shape), jnp.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images, labels)
+    shapes = abstract_variables(model)
     rng = np.random.default_rng(seed)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -220,10 +219,10 @@ def optimized():
 
 @contextlib.contextmanager
 def one_line_error(match: str):
-    """A ValueError of one line; as users see it, so without the tests' checks of annotations."""
+    """An error of value or type, of one line; as users see it, so without checked annotations."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        with pytest.raises(ValueError, match=match) as caught:
+        with pytest.raises((ValueError, TypeError), match=match) as caught:
             yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

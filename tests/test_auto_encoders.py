@@ -112,7 +112,8 @@ def test_the_output_begins_at_the_images_it_is_shown(network, case):
         ({"num_latents": 0}, "num_latents is 0"),
         ({"hidden": ()}, r"hidden is \(\)"),
         ({"hidden": (3, 0)}, r"hidden is \(3, 0\)"),
-        ({"hidden": (3, 2.5)}, "whole numbers"),
+        ({"hidden": (3, 2.5)}, r"hidden is \(3, 2.5\); accepted: one or more whole numbers"),
+        ({"hidden": 3}, "hidden is 3; accepted: one or more whole numbers of at least 1"),
         ({"network": "conv", "hidden": (3,)}, "2 or more"),
         ({"network": "transformer"}, "network is 'transformer'"),
         ({"activation": "sine"}, "activation is 'sine'"),
@@ -148,7 +149,7 @@ def test_bad_calls():
         objectives.iwae_bound(model, variables, key, images, num_samples=0)
     with one_line_error("chunk_size is 0"):
         objectives.iwae_bound(model, variables, key, images, chunk_size=0)
-    with one_line_error("images have shape"):
+    with one_line_error("images has shape"):
         objectives.elbo(model, variables, key, images[:, :1])
     with one_line_error("labels were given"):
         objectives.elbo(model, variables, key, images, jnp.zeros(2, jnp.int32))
@@ -267,9 +268,9 @@ def test_inversion_of_what_cannot_be_inverted():
         ({"num_steps": 0}, "num_steps is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"prior_weight": -1.0}, "prior_weight is -1.0"),
-        ({"starts": jnp.zeros((1, 3, 2))}, "starts have shape"),
-        ({"starts": jnp.zeros((0, 2, 2))}, "starts have shape"),
-        ({"starts": jnp.zeros((1, 2, 2), jnp.int32)}, "starts have shape .* int32"),
+        ({"starts": jnp.zeros((1, 3, 2))}, "starts has shape"),
+        ({"starts": jnp.zeros((0, 2, 2))}, "starts has shape"),
+        ({"starts": jnp.zeros((1, 2, 2), jnp.int32)}, "starts has shape .* int32"),
     ):
         with one_line_error(match):
             inversion.encode_by_inversion(model, variables, images, **fields)
@@ -299,3 +300,51 @@ def test_learned_codes_are_those_of_the_batch():
     del batch["indices"]
     with one_line_error("no indices"):
         value(variables)
+
+
+@pytest.mark.parametrize("latents", ["gaussian", "bernoulli"])
+def test_inside_a_jit_what_does_not_exist_gives_nan(latents):
+    """A level or a label out of range: bounds, codes, and codes by inversion."""
+    model = vae((2, 2, 1), 2, num_classes=2, latents=latents, likelihood=likelihoods.Categorical(3))
+    variables, key = perturbed(model), jax.random.key(0)
+    images, labels = np.ones((5, 2, 2, 1), np.uint8), np.zeros(5, np.int32)
+    images[1, 0, 0] = 3
+    labels[2:4] = -1, 2
+    wrong = np.array([False, True, True, True, False])
+
+    @jax.jit
+    def score(images, labels):
+        posterior = model.apply(variables, images, labels, method="encode")
+        results = {
+            "elbo": objectives.elbo(model, variables, key, images, labels),
+            "iwae": objectives.iwae_bound(model, variables, key, images, labels, 4, chunk_size=3),
+            "mean": posterior.mean().sum(axis=-1),
+            "params": model.apply(variables, images, labels).sum(axis=(1, 2, 3, 4)),
+        }
+        if latents == "gaussian":
+            found = inversion.encode_by_inversion(model, variables, images, labels, num_steps=2)
+            results |= {"objective": found.objective, "fit": found.reconstruction}
+        return results
+
+    for name, values in score(images, labels).items():
+        np.testing.assert_array_equal(np.isnan(values), wrong, name)
+    with jax.debug_nans(True):
+        score(np.minimum(images, 2), np.abs(labels) % 2)
+    plain = models.AutoEncoder((2, 2, 1), BERNOULLI, num_latents=2, hidden=(4,))
+    weights = perturbed(plain)
+    codes = jax.jit(lambda x: plain.apply(weights, x, method="encode"))(images)
+    np.testing.assert_array_equal(np.isnan(codes).all(axis=-1), images.max((1, 2, 3)) > 1)
+    bias = jax.jit(lambda x: plain.init(key, x))(images)["params"]["decoder"]["bias"]
+    assert np.isnan(bias).all(), "an output that begins at such images"
+
+
+def test_inversion_in_chunks_finds_the_same_codes(x64):
+    model = vae((2, 2, 1), 2, num_classes=2, dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 5), some_labels(model, 5)
+    options = {"key": jax.random.key(3), "num_starts": 2, "num_steps": 5}
+    whole = inversion.encode_by_inversion(model, variables, images, labels, **options)
+    for size in (2, 9):
+        parts = inversion.encode_by_inversion(
+            model, variables, images, labels, chunk_size=size, **options
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), parts, whole)

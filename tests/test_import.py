@@ -51,6 +51,9 @@ from gen_jax import likelihoods, models, objectives, sampling
 loaded = {{name.partition(".")[0] for name in set(sys.modules)}}
 new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(sorted(loaded & set({HEAVY})), sorted(new & {{"gen_jax"}}))
+for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
+    assert getattr(gen_jax, name).__name__ == "gen_jax." + name
+    assert name in dir(gen_jax)
 """
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -64,13 +67,17 @@ print(sorted(loaded & set({HEAVY})), sorted(new & {{"gen_jax"}}))
 
 
 RANK = {
-    "typing": 0,
+    "typing": -1,
+    "checks": 0,
+    "keys": 0,
+    "meshes": 0,
     "xla": 0,
     "likelihoods": 1,
     "layers": 1,
     "models": 2,
     "objectives": 3,
     "site_by_site": 3,
+    "noise": 3,
     "sampling": 4,
     "inversion": 5,
     "training": 6,
@@ -81,7 +88,7 @@ RANK = {
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("__init__.py", "_version.py")])
 def test_imports_go_one_way(name):
-    """typing → likelihoods, layers → models → objectives, sampling → training, data, figures."""
+    """typing → checks → likelihoods, layers → models → objectives, sampling → training, data."""
     unit = pathlib.PurePath(name).parts[0].removesuffix(".py")
     for module in imported(PACKAGE / name):
         parts = module.split(".")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from gen_jax import checks
 from gen_jax.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
@@ -489,11 +490,43 @@ def test_likelihoods_are_static_values(likelihood, channels):
 @pytest.mark.parametrize("levels", [-1, 0, 1, 65537])
 @pytest.mark.parametrize("kind", [Categorical, DiscretizedLogisticMixture])
 def test_levels_out_of_range(kind, levels):
-    with one_line_error(f"levels is {levels}; it must be between 2 and 65536"):
+    with one_line_error(f"levels is {levels}; accepted: whole numbers from 2 to 65536"):
         kind(levels)
 
 
 @pytest.mark.parametrize("components", [0, -3])
 def test_components_out_of_range(components):
-    with one_line_error(f"components is {components}; it must be at least 1"):
+    with one_line_error(f"components is {components}; accepted: whole numbers of at least 1"):
         DiscretizedLogisticMixture(256, components)
+
+
+@small
+def test_what_is_no_level_has_a_log_probability_of_nan(likelihood, channels):
+    """So has its gradient; the other sites of the pixel keep theirs."""
+    values = np.array([-9, -1, 0, likelihood.levels - 1, likelihood.levels, 255], np.int32)
+    pixels = np.repeat(values[:, None], channels, axis=1)
+    pixels[:, : channels - 1] = 0  # the last channel alone is wrong
+    wrong = (values < 0) | (values >= likelihood.levels)
+    params = jnp.asarray(random_params(likelihood, channels, len(values)), jnp.float32)
+
+    @jax.jit
+    def score(params, pixels):
+        nats, back = jax.vjp(lambda p: likelihood.log_prob(p, pixels), params)
+        return nats, *back(jnp.ones_like(nats))
+
+    nats, gradient = score(params, pixels)
+    np.testing.assert_array_equal(np.isnan(nats).any(axis=1), wrong)
+    np.testing.assert_array_equal(np.isnan(gradient).any(axis=(1, 2)), wrong)
+    assert not np.isnan(nats[:, : nats.shape[1] - 1]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+@pytest.mark.parametrize("count", [2, 128, 129, 256, 257, 65536])
+def test_levels_in_range_whatever_their_type(count, dtype):
+    limits = np.iinfo(dtype)
+    values = np.array([-1, 0, 1, 127, 128, 255, 256, 65535, 65536, limits.min, limits.max])
+    values = values[(values >= limits.min) & (values <= limits.max)]
+    found = checks.in_range(jnp.asarray(values, dtype), count)
+    expected = (values >= 0) & (values < count)
+    assert expected.all() if found is None else (found == expected).all()
+    assert (found is None) == (limits.min == 0 and limits.max < count)

@@ -1,5 +1,6 @@
 """Three methods, one distribution: equal images, the model's frequencies, exact completion."""
 
+import functools
 import itertools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
 from gen_jax import likelihoods, objectives, sampling
@@ -29,6 +31,7 @@ from .cases import (
     some_labels,
     whole_image_params,
 )
+from .vaes import vae
 
 METHODS = ("scan", "naive", "fixed_point")
 BATCH = 8
@@ -210,6 +213,74 @@ def test_noise_belongs_to_an_image(x64, name):
     chunks = list(sampling.sample_in_chunks(model, variables, KEY, 7, 4, labels=labels[:7]))
     assert [len(chunk) for chunk in chunks] == [4, 3]
     np.testing.assert_array_equal(np.concatenate(chunks), together[:7])
+
+
+def test_completion_in_chunks_is_completion(x64):
+    """Chunks that do not divide, each image with its own label and what is known of it."""
+    model = in_double("GatedPixelCNN", "categorical")
+    variables, images = perturbed(model), np.asarray(some_images(model, 7), np.uint8)
+    known, labels = np.random.default_rng(0).random(images.shape) < 0.4, np.arange(7) % 2
+    whole = complete(model, variables, images, known, labels=labels)
+    chunks = list(
+        sampling.complete_in_chunks(model, variables, KEY, images, known, 4, labels=labels)
+    )
+    assert [len(chunk) for chunk in chunks] == [4, 3]
+    assert {chunk.dtype.name for chunk in chunks} == {"uint8"}
+    np.testing.assert_array_equal(np.concatenate(chunks), whole)
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_noise_belongs_to_an_image_whatever_the_generator(kind):
+    """Also as JAX's default: one image alone, in a batch, and over four devices."""
+    model, latent = make("GatedPixelCNN", "bernoulli"), vae((2, 2, 1), 3)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    keys = [jax.random.key(3, impl=kind)]
+    with jax.default_prng_impl(kind):
+        keys += [jax.random.key(3), jax.random.PRNGKey(3)]
+        for draw, of in ((sampling.site_noise, model), (sampling.prior_codes, latent)):
+            draw = jax.jit(draw, static_argnums=0)
+            whole = [np.asarray(draw(of, key, jnp.arange(8))) for key in keys]
+            assert len(np.unique(whole[0].reshape(8, -1), axis=0)) == 8
+            for key, found in zip(keys, whole, strict=True):
+                np.testing.assert_array_equal(found, whole[0])
+                np.testing.assert_array_equal(draw(of, key, jnp.arange(5, 6)), found[5:6])
+                spread = draw(of, key, jax.device_put(jnp.arange(8), split))
+                np.testing.assert_array_equal(spread, found)
+            other = draw(of, jax.random.split(keys[0])[0], jnp.arange(8))
+            assert (other != whole[0]).all()
+        images = sampling.sample(model, perturbed(model), keys[0], 4)
+        np.testing.assert_array_equal(
+            sampling.sample(model, perturbed(model), keys[2], 4, mesh=mesh), images
+        )
+
+
+def test_the_noise_of_a_threefry_key_is_of_the_key_itself():
+    model = make("GatedPixelCNN", "bernoulli")
+    eps = float(np.finfo(np.float32).eps)
+    expected = [
+        jax.random.uniform(jax.random.fold_in(jax.random.key(3), n), (12, 1), "float32", eps)
+        for n in range(2)
+    ]
+    for key in (jax.random.key(3), jax.random.PRNGKey(3)):
+        found = sampling.site_noise(model, key, jnp.arange(2))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_temperature_may_be_traced(x64):
+    """Under a jit and under a vmap over temperatures, 0 among them."""
+    model = in_double("GatedPixelCNN", "mixture")
+    variables, labels = perturbed(model), some_labels(model, BATCH)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=0)
+    def draw(temperature):
+        return sampling.sample(model, variables, KEY, BATCH, labels=labels, temperature=temperature)
+
+    temperatures = (0.0, 0.5, 1.0)
+    expected = [sample(model, variables, temperature=t) for t in temperatures]
+    np.testing.assert_array_equal(draw(jnp.asarray(temperatures)), expected)
+    np.testing.assert_array_equal(draw(jnp.asarray([0, 1])), [expected[0], expected[2]])
 
 
 def test_another_key_gives_other_images(x64):

@@ -27,14 +27,14 @@ def unconditional():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_images": 0}, "num_images is 0; it must be at least 1"),
-        ({"num_images": -2}, "num_images is -2; it must be at least 1"),
-        ({"temperature": -0.5}, "temperature is -0.5; it must be 0 or more"),
-        ({"temperature": float("nan")}, "temperature is nan; it must be 0 or more"),
-        ({"temperature": float("inf")}, "temperature is inf; it must be "),
-        ({"method": "jacobi"}, "unknown method 'jacobi'; known: scan, naive, fixed_point"),
+        ({"num_images": 0}, "num_images is 0; accepted: whole numbers of at least 1"),
+        ({"num_images": -2}, "num_images is -2; accepted: whole numbers of at least 1"),
+        ({"temperature": -0.5}, "temperature is -0.5; accepted: numbers in "),
+        ({"temperature": float("nan")}, "temperature is nan; accepted: numbers in "),
+        ({"temperature": float("inf")}, "temperature is inf; accepted: numbers in "),
+        ({"method": "jacobi"}, "method is 'jacobi'; accepted: scan, naive, fixed_point"),
         ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
-        ({"first": -1}, "first is -1; it must be at least 0"),
+        ({"first": -1}, "first is -1; accepted: whole numbers from 0 to"),
     ],
     ids=str,
 )
@@ -48,10 +48,10 @@ def test_wrong_sample(unconditional, options, message):
     ("labels", "message"),
     [
         (None, "the model has 2 classes and needs labels"),
-        (np.zeros(3, np.int32), r"labels have shape \(3,\) .*shape \(4,\) are needed"),
-        (np.zeros(4, np.float32), "labels have .*dtype float32; integers .* are needed"),
-        (np.full(4, 2), "labels go from 2 to 2; the model's 2 classes are 0 … 1"),
-        (np.array([0, 1, -1, 0]), "labels go from -1 to 1; the model's 2 classes are 0 … 1"),
+        (np.zeros(3, np.int32), r"labels has shape \(3,\); accepted: \(4,\), one an image"),
+        (np.zeros(4, np.float32), "labels has dtype float32; accepted: integers 0 … 1"),
+        (np.full(4, 2), "labels goes from 2 to 2; accepted: 0 … 1"),
+        (np.array([0, 1, -1, 0]), "labels goes from -1 to 1; accepted: 0 … 1"),
     ],
     ids=str,
 )
@@ -69,15 +69,15 @@ def test_wrong_labels(conditional, labels, message):
 @pytest.mark.parametrize(
     ("images", "known", "message"),
     [
-        (np.zeros((2, 4, 3, 1), int), True, r"images have shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((3, 4, 1), int), True, r"images have shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((2, 3, 4, 1)), True, "images have dtype float64; integer levels 0 … 4"),
-        (np.full((2, 3, 4, 1), 5), True, "images go from 5 to 5; the model's 5 levels are 0 … 4"),
-        (np.full((2, 3, 4, 1), -1), True, "images go from -1 to -1; .*5 levels are 0 … 4"),
-        (np.zeros((2, 3, 4, 1), int), 1, "known has dtype int64; it must be bool"),
-        (np.zeros((2, 3, 4, 1), int), 0.5, "known has dtype float64; it must be bool"),
-        (np.zeros((2, 3, 4, 1), int), [True, False], r"known has shape \(2,\), .*\(2, 3, 4, 1\)"),
-        (np.zeros((2, 3, 4, 1), int), [[[[[True]]]]], r"known has shape \(1, 1, 1, 1, 1\), "),
+        (np.zeros((2, 4, 3, 1), int), True, r"images has shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((3, 4, 1), int), True, r"images has shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
+        (np.zeros((2, 3, 4, 1)), True, "images has dtype float64; accepted: integers 0 … 4"),
+        (np.full((2, 3, 4, 1), 5), True, "images goes from 5 to 5; accepted: 0 … 4"),
+        (np.full((2, 3, 4, 1), -1), True, "images goes from -1 to -1; accepted: 0 … 4"),
+        (np.zeros((2, 3, 4, 1), int), 2, "known goes from 2 to 2; accepted: 0 … 1"),
+        (np.zeros((2, 3, 4, 1), int), 0.5, "known has dtype float64; accepted: bool, or 0 and 1"),
+        (np.zeros((2, 3, 4, 1), int), [True, False], r"known has shape \(2,\); .*\(2, 3, 4, 1\)"),
+        (np.zeros((2, 3, 4, 1), int), [[[[[True]]]]], r"known has shape \(1, 1, 1, 1, 1\); "),
     ],
 )
 def test_wrong_complete(unconditional, images, known, message):
@@ -96,9 +96,9 @@ def test_no_images_to_complete(unconditional):
 @pytest.mark.parametrize(
     ("num_images", "chunk_size", "message"),
     [
-        (0, 4, "num_images is 0; it must be at least 1"),
-        (4, 0, "chunk_size is 0; it must be at least 1"),
-        (4, -1, "chunk_size is -1; it must be at least 1"),
+        (0, 4, "num_images is 0; accepted: whole numbers of at least 1"),
+        (4, 0, "chunk_size is 0; accepted: whole numbers of at least 1"),
+        (4, -1, "chunk_size is -1; accepted: whole numbers of at least 1"),
     ],
 )
 def test_wrong_chunks(unconditional, num_images, chunk_size, message):

@@ -1,15 +1,18 @@
 """The programs that sampling compiles: their options, their copies, and how often."""
 
+import contextlib
 import math
 import re
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from gen_jax import sampling
+from gen_jax import likelihoods, sampling
 
-from .cases import make, perturbed, some_labels
+from .cases import make, one_line_error, perturbed, some_labels
+from .vaes import vae
 
 BATCH = 8
 KEY = jax.random.key(7)
@@ -91,3 +94,42 @@ def test_a_second_call_compiles_nothing():
         assert compiled, "the count would have missed a compilation"
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        vae((2, 2, 1), 2, likelihood=likelihoods.DiscretizedLogisticMixture(3, 2), num_classes=2),
+        make("ImageTransformer-full", "categorical-rgb", (1, 2), num_layers=1, num_classes=2),
+    ],
+    ids=["VAE", "ImageTransformer"],
+)
+def test_no_nan_on_the_way(model):
+    """`jax_debug_nans` finds none: as called, and in a jit of one's own, arguments or constants."""
+    variables, labels = perturbed(model), some_labels(model, 2)
+
+    def draw(variables=variables):
+        return sampling.sample(model, variables, KEY, 2, labels=labels)
+
+    with jax.debug_nans(True):
+        expected = np.asarray(draw())
+        np.testing.assert_array_equal(jax.jit(draw)(variables), expected)
+        np.testing.assert_array_equal(jax.jit(lambda: draw())(), expected)
+
+
+def test_any_mesh_will_do():
+    """JAX's default with Explicit axes, two axes, and one that `jax.set_mesh` has put in force."""
+    model = make("GatedPixelCNN", "bernoulli", (2, 2), num_layers=1)
+    variables = perturbed(model)
+    expected = np.asarray(sampling.sample(model, variables, KEY, 4))
+    one, two = jax.make_mesh((4,), ("batch",)), jax.make_mesh((2, 2), ("x", "y"))
+    spread = jax.device_put(variables, NamedSharding(two, PartitionSpec()))
+    for mesh, given in ((one, variables), (two, variables), (one, spread)):
+        for in_force in (None, one, two):
+            with contextlib.nullcontext() if in_force is None else jax.set_mesh(in_force):
+                found = sampling.sample(model, given, KEY, 4, mesh=mesh)
+                np.testing.assert_array_equal(found, expected)
+    with jax.set_mesh(two):
+        np.testing.assert_array_equal(sampling.sample(model, variables, KEY, 4), expected)
+        with one_line_error(r"inside this jit a mesh of axes \('x', 'y'\) is in force"):
+            jax.jit(lambda v: sampling.sample(model, v, KEY, 4, mesh=one))(variables)

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.layers.convolution import MaskedConv, param_dtype, push
+from gen_jax.layers.class_embedding import ClassEmbedding
+from gen_jax.layers.convolution import MaskedConv, push
 from gen_jax.typing import Array, Carry, Dtype, Float, Labels
 
 
@@ -33,12 +34,7 @@ class ClassConv(nn.Module):
             dtype=self.dtype,
         )
         if self.num_classes is not None:
-            self.classes = nn.Embed(
-                self.num_classes,
-                self.features,
-                dtype=self.dtype,
-                param_dtype=param_dtype(self.dtype),
-            )
+            self.classes = ClassEmbedding(self.num_classes, self.features, self.dtype)
 
     def __call__(self, x: Float[Array, "B H W I"], labels: Labels | None) -> Array:
         out = self.conv(x)

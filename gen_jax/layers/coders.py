@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax import checks
+from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.typing import Array, Dtype, Float, Labels, Levels
 
@@ -190,13 +192,8 @@ def _class_bias(module: Any, labels: Labels | None, x: Array) -> Array:
     if module.num_classes is None or labels is None:
         return jnp.zeros((), x.dtype)
     features = x.shape[-1]
-    table = nn.Embed(
-        module.num_classes,
-        features,
-        dtype=module.dtype,
-        param_dtype=param_dtype(module.dtype),
-        name="class_bias",
-        parent=module,
+    table = ClassEmbedding(
+        module.num_classes, features, module.dtype, name="class_bias", parent=module
     )
     bias = table(jnp.asarray(labels))
     return bias.reshape(bias.shape[0], *(1,) * (x.ndim - 2), features)
@@ -212,7 +209,9 @@ def _output_bias(
         del key
         if images is None:
             return jnp.zeros(math.prod(shape), kind)
-        return module.likelihood.marginal(jnp.asarray(images), kind).reshape(-1)
+        values = module.likelihood.marginal(jnp.asarray(images), kind).reshape(-1)
+        valid = checks.in_range(jnp.asarray(images), module.likelihood.levels)
+        return checks.nan_unless(None if valid is None else jnp.all(valid)[None], values)
 
     bias = module.param("bias", init)
     return bias.astype(dtype).reshape(1, *shape)

@@ -68,7 +68,10 @@ def from_dict(config: Mapping[str, Any]) -> nn.Module:
     """The model that `to_dict` wrote. ValueError for an unknown name or field."""
     fields = dict(config)
     model = _look_up(MODELS, fields.pop("model", None), "model")
-    likelihood = dict(fields.pop("likelihood", {}))
+    likelihood = fields.pop("likelihood", {})
+    if not isinstance(likelihood, Mapping):
+        raise ValueError(f"likelihood is {likelihood!r}; accepted: what to_dict gives")
+    likelihood = dict(likelihood)
     likelihood_type = _look_up(LIKELIHOODS, likelihood.pop("name", None), "likelihood")
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
@@ -78,6 +81,6 @@ def from_dict(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _look_up(table: Mapping[str, type], name: Any, kind: str) -> type:
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(table)}")
     return table[name]

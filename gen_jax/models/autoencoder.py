@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.models.image_model import at_least
 from gen_jax.models.latent import DiagonalGaussian, LatentModel
 from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
@@ -49,7 +49,7 @@ class ImplicitAutoEncoder(LatentModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("num_codes", self.num_codes, 1)
+        checks.whole("num_codes", self.num_codes, 1)
 
     def setup(self) -> None:
         self.decoder = self.make_decoder()
@@ -62,10 +62,13 @@ class ImplicitAutoEncoder(LatentModel):
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         """Parameters of the sites given the code 0; it exists for `init`, which looks at images."""
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         codes = jnp.zeros((images.shape[0], self.num_latents), self.real_dtype)
         return self.decode_images(codes, labels, images)
 
     def codes(self, indices: Integer[Array | np.ndarray, " B"]) -> Float[Array, "B Z"]:
-        """The codes of training images, by their number in the training set; NaN past its end."""
-        return self.table.at[jnp.asarray(indices)].get(mode="fill", fill_value=jnp.nan)
+        """The codes of training images, by their number in the training set; NaN outside of it."""
+        indices = jnp.asarray(indices)
+        rows = jnp.take(self.table, indices, axis=0, mode="clip")
+        valid = checks.in_range(indices, self.num_codes)
+        return checks.nan_unless(None if valid is None else valid[:, None], rows)

@@ -11,7 +11,8 @@ nothing of noise, the sampler nothing of models.
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.models.image_model import ImageModel, at_least
+from gen_jax import checks
+from gen_jax.models.image_model import ImageModel
 from gen_jax.typing import (
     Array,
     Carry,
@@ -37,10 +38,9 @@ class AutoregressiveModel(ImageModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("features", self.features, 1)
-        at_least("num_layers", self.num_layers, 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        checks.whole("features", self.features, 1)
+        checks.whole("num_layers", self.num_layers, 1)
+        checks.real("dropout", self.dropout, 0, 1)
 
     # The whole-image view.
 
@@ -95,5 +95,5 @@ class AutoregressiveModel(ImageModel):
 
 def check_kernel_size(name: str, size: int) -> None:
     """ValueError unless a kernel's size is odd and at least 3."""
-    if size < 3 or size % 2 == 0:
-        raise ValueError(f"{name} is {size}; it must be odd and at least 3")
+    if checks.whole(name, size, 3) % 2 == 0:
+        raise ValueError(f"{name} is {size}; accepted: odd whole numbers of at least 3")

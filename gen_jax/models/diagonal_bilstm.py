@@ -44,7 +44,7 @@ class DiagonalBiLSTM(PixelRNN):
         )
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         image = self.scale(jnp.asarray(images))
         count = images_side_by_side(len(images))
 
@@ -55,7 +55,7 @@ class DiagonalBiLSTM(PixelRNN):
         for n, layer in enumerate(self.layers):
             x = layer(x, images.shape[2], None if n else own_pixel)
         params = one_by_one(self.head(x), count)
-        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
+        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
 
     def begin_block(
         self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]

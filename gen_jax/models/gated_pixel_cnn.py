@@ -18,17 +18,17 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gen_jax import checks
+from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import (
     Head,
     MaskedConv,
     RowsConv,
     gate,
-    param_dtype,
     push,
     shift_down,
 )
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
-from gen_jax.models.image_model import at_least
 from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import (
     Array,
@@ -59,7 +59,7 @@ class GatedPixelCNN(AutoregressiveModel):
         check_kernel_size("kernel_size", self.kernel_size)
         check_kernel_size("first_kernel_size", self.first_kernel_size)
         if self.head_features is not None:
-            at_least("head_features", self.head_features, 1)
+            checks.whole("head_features", self.head_features, 1)
 
     def setup(self) -> None:
         channels = self.image_shape[-1]
@@ -85,11 +85,11 @@ class GatedPixelCNN(AutoregressiveModel):
         )
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         vertical = horizontal = self.scale(jnp.asarray(images))
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal, labels)
-        return self.site_params(self.head(horizontal))
+        return self.site_params(self.head(horizontal), images, labels)
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
         return [layer.init_carry(self.image_shape[1], batch, labels) for layer in self.layers]
@@ -154,9 +154,7 @@ class GatedLayer(nn.Module):
         self.out = MaskedConv(p, p, "B", self.groups, dtype=self.dtype)
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
-            self.classes = nn.Embed(
-                self.num_classes, 4 * p, dtype=self.dtype, param_dtype=param_dtype(self.dtype)
-            )
+            self.classes = ClassEmbedding(self.num_classes, 4 * p, self.dtype)
 
     # Whole image.
 

@@ -1,13 +1,15 @@
 """What every model of this library is: a module that knows its images and what its output means."""
 
-from typing import Any, get_args
+import dataclasses
+import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 
+from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
 from gen_jax.typing import Array, Dtype, Float, Integer, Labels, Levels, SiteParams
@@ -29,12 +31,18 @@ class ImageModel(nn.Module):
     """Type of the computation; parameters are float32, float64 with the last."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # or it would not hash, or equal no other module
+            if field.init and field.name not in ("parent", "name", "likelihood"):
+                object.__setattr__(self, field.name, checks.plain(getattr(self, field.name)))
         super().__post_init__()
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape is {self.image_shape}; (height, width, channels) needed")
+        checks.wholes("image_shape", self.image_shape, 1, 3)
+        if isinstance(self.likelihood, type) or not hasattr(self.likelihood, "log_prob"):
+            raise TypeError(
+                f"likelihood is {self.likelihood!r}; accepted: one such as likelihoods.Bernoulli()"
+            )
         if self.num_classes is not None:
-            at_least("num_classes", self.num_classes, 1)
-        check_choice("dtype", self.dtype, Dtype)
+            checks.whole("num_classes", self.num_classes, 1)
+        checks.choice("dtype", self.dtype, Dtype)
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         """Parameters of every site, `[B, H, W, S, P]`."""
@@ -64,73 +72,89 @@ class ImageModel(nn.Module):
         """Integer levels to real numbers in −1 … 1; nobody else scales."""
         return levels.astype(self.dtype) * (2 / (self.likelihood.levels - 1)) - 1
 
-    def check(self, images: Levels, labels: Labels | None) -> None:
-        """ValueError unless images and labels have the shapes and types that the model takes."""
+    def check(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        """Images and labels as arrays, of whatever was given: lists, or one label for all.
+
+        ValueError unless they have the shapes, types and values that the model takes. Where values
+        are traced, and so unknown, `site_params` answers with NaN.
+        """
         self.check_dtype()
-        if images.ndim != 4 or images.shape[1:] != tuple(self.image_shape):
+        images = checks.array("images", images)
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise ValueError(
-                f"images have shape {images.shape}; {type(self).__name__} takes "
+                f"images has shape {images.shape}; accepted by this {type(self).__name__}: "
                 f"[B, {', '.join(map(str, self.image_shape))}]"
             )
-        if not jnp.issubdtype(images.dtype, jnp.integer):
-            raise ValueError(
-                f"images have dtype {images.dtype}; integer levels "
-                f"0 … {self.likelihood.levels - 1} are needed"
-            )
-        _check_range(images, self.likelihood.levels, "images", "levels")
-        check_labels(self.num_classes, labels, images.shape[0])
+        images = checks.levels("images", images, self.likelihood.levels)
+        return images, checks.labels(labels, self.num_classes, images.shape[0])
 
     def check_dtype(self) -> None:
         """ValueError if JAX would compute in float32 where the model asks for float64."""
         if self.dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
             raise ValueError("dtype is 'float64', which needs jax_enable_x64")
 
-    def site_params(self, features: Float[Array, "B H W SP"]) -> SiteParams:
-        """The head's output as `[B, H, W, S, P]`, at least in float32."""
-        return self.site_vector(
+    def site_params(
+        self,
+        features: Float[Array, "B H W SP"],
+        images: Levels | None = None,
+        labels: Labels | None = None,
+    ) -> SiteParams:
+        """The head's output as `[B, H, W, S, P]`, at least in float32.
+
+        All are NaN for one of `images` with a level, or a label, that does not exist.
+        """
+        params = self.site_vector(
             features.reshape(*features.shape[:-1], self.sites, self.params_per_site)
         )
+        return self.nan_out_of_range(params, images, labels)
+
+    def nan_out_of_range(self, x: Array, images: Levels | None, labels: Labels | None) -> Array:
+        """`x`, and NaN in the rows of images with a level, or a label, that does not exist.
+
+        Of use where they are traced: others were looked at, and cost nothing here.
+        """
+        for values, count in ((images, self.likelihood.levels), (labels, self.num_classes)):
+            if isinstance(values, Tracer) and count is not None:
+                valid = checks.in_range(values, count)
+                if valid is not None:
+                    valid = jnp.all(valid.reshape(x.shape[0], -1), axis=-1)
+                    valid = valid.reshape(-1, *(1,) * (x.ndim - 1))
+                x = checks.nan_unless(valid, x)
+        return x
 
     def site_vector(self, params: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
         """The network's output in the likelihood's type."""
         return params.astype(self.real_dtype)
 
 
-def at_least(name: str, value: int, minimum: int) -> None:
-    """ValueError if a field is too small."""
-    if value < minimum:
-        raise ValueError(f"{name} is {value}; it must be at least {minimum}")
+def check_model(model: Any) -> None:
+    """TypeError unless it is a model, and not the class of one."""
+    if isinstance(model, type) or not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; accepted: one such as models.PixelCNN(…)")
 
 
-def check_choice(name: str, value: Any, choices: Any) -> None:
-    """ValueError unless a field is one of the choices of a Literal."""
-    if value not in get_args(choices):
-        raise ValueError(f"{name} is {value!r}; known: {', '.join(get_args(choices))}")
+def check_variables(model: ImageModel, variables: Any) -> None:
+    """ValueError that names the first parameter which is not of this model, or of another shape.
+
+    Flax says less, and of parameters that a model does not read nothing.
+    """
+    model.check_dtype()
+    expected = abstract_variables(model)
+    if expected is not None:
+        checks.same_shapes(variables, expected, type(model).__name__)
 
 
-def check_labels(num_classes: int | None, labels: Labels | None, batch: int) -> None:
-    """ValueError unless labels are given exactly when the model has classes, one an image."""
-    if num_classes is None:
-        if labels is not None:
-            raise ValueError("labels were given to a model without classes (num_classes=None)")
-        return
-    if labels is None:
-        raise ValueError(f"the model has {num_classes} classes and needs labels, one an image")
-    if labels.shape != (batch,) or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels have shape {labels.shape} and dtype {labels.dtype}; "
-            f"integers of shape ({batch},) are needed"
-        )
-    _check_range(labels, num_classes, "labels", "classes")
+def abstract_variables(model: ImageModel) -> Any:
+    """What `init` gives, as shapes. None for a model of one's own that has another `init`."""
+    return _abstract_variables(model, bool(jax.config.jax_enable_x64))
 
 
-def _check_range(values: Any, count: int, name: str, kind: str) -> None:
-    """ValueError unless all are in 0 … count − 1. Traced values cannot be looked at."""
-    if isinstance(values, Tracer) or values.size == 0:
-        return
-    values = np.asarray(values)  # NumPy, so that a jit around this does not trace it
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= count:
-        raise ValueError(
-            f"{name} go from {low} to {high}; the model's {count} {kind} are 0 … {count - 1}"
-        )
+@functools.lru_cache(maxsize=256)
+def _abstract_variables(model: ImageModel, x64: bool) -> Any:
+    del x64
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.int32)
+    labels = None if model.num_classes is None else jax.ShapeDtypeStruct((1,), jnp.int32)
+    try:
+        return jax.eval_shape(model.init, jax.random.key(0), images, labels)
+    except Exception:
+        return None

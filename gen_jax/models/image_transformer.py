@@ -18,18 +18,19 @@ is one query.
 """
 
 import functools
-from typing import Literal, get_args
+from typing import Any, Literal, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.layers.attention import CausalAttention
+from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import Attention, QueryBlocks
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import at_least
 from gen_jax.typing import (
     Array,
     Bool,
@@ -44,6 +45,8 @@ from gen_jax.typing import (
     Levels,
     SiteParams,
 )
+
+Positions: TypeAlias = Literal["sinusoid", "learned"]
 
 _QUERY_BLOCK = {"local_1d": 256, "local_2d": (16, 16), "full": None}
 _MEMORY_FLANGE = {"local_1d": None, "local_2d": (16, 32), "full": None}
@@ -63,24 +66,20 @@ class ImageTransformer(AutoregressiveModel):
     """Sites above and to the sides of a block that local_2d remembers (default 16 × 32)."""
     feedforward_features: int | None = None
     """Width of the feed-forward networks; None for 4 · features."""
-    positions: Literal["sinusoid", "learned"] = "sinusoid"
+    positions: Positions = "sinusoid"
     """Embedding of rows and columns: fixed sines and cosines, or parameters."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("num_heads", self.num_heads, 1)
+        checks.whole("num_heads", self.num_heads, 1)
         if self.features % self.num_heads:
             raise ValueError(
-                f"features is {self.features}; it must be a multiple of num_heads, {self.num_heads}"
+                f"features is {self.features}; accepted: multiples of num_heads, {self.num_heads}"
             )
         if self.feedforward_features is not None:
-            at_least("feedforward_features", self.feedforward_features, 1)
-        for name, accepted in (
-            ("attention", get_args(Attention)),
-            ("positions", ("sinusoid", "learned")),
-        ):
-            if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; known: {', '.join(accepted)}")
+            checks.whole("feedforward_features", self.feedforward_features, 1)
+        checks.choice("attention", self.attention, Attention)
+        checks.choice("positions", self.positions, Positions)
         _check_form("query_block", self.query_block, _QUERY_BLOCK[self.attention], 1)
         _check_form("memory_flange", self.memory_flange, _MEMORY_FLANGE[self.attention], 0)
 
@@ -110,9 +109,7 @@ class ImageTransformer(AutoregressiveModel):
                 "column_positions", init, (columns, self.features), params
             )
         if self.num_classes is not None:
-            self.classes = nn.Embed(
-                self.num_classes, self.features, dtype=dtype, param_dtype=params
-            )
+            self.classes = ClassEmbedding(self.num_classes, self.features, dtype)
         self.layers = [
             TransformerLayer(
                 features=self.features,
@@ -132,7 +129,7 @@ class ImageTransformer(AutoregressiveModel):
     # The whole-image view, sites in raster order.
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         batch, order = len(images), self.query_blocks.order
         before = np.zeros_like(order)
         before[order[1:]] = order[:-1]
@@ -148,7 +145,7 @@ class ImageTransformer(AutoregressiveModel):
             x = layer(x)
         params = self.head(self.norm(x))
         height, width, _ = self.image_shape
-        return self.site_vector(params.reshape(batch, height, width, self.sites, -1))
+        return self.site_params(params.reshape(batch, height, width, -1), images, labels)
 
     # The next-site view. The carry: the token to come, class projections, which cells of block and
     # memory are in the image, and the layers' keys and values.
@@ -207,7 +204,9 @@ class ImageTransformer(AutoregressiveModel):
         """
         if self.values_per_site == 1:
             rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
-            return self.embedding(rows) * self.features**0.5
+            # Not `nn.Embed`'s look-up: to fill in NaN for other rows costs every step.
+            table = self.embedding.embedding.astype(self.dtype)
+            return jnp.take(table, rows, axis=0, mode="clip") * self.features**0.5
         return self.projection(self.scale(levels))
 
     def position_table(self) -> Float[Array, "N F"]:
@@ -330,20 +329,13 @@ def _sinusoids(rows: int, columns: int, features: int) -> tuple[np.ndarray, np.n
     return of(rows, features // 2), of(columns, features - features // 2)
 
 
-def _check_form(name: str, value: object, default: object, least: int) -> None:
-    """ValueError unless a size is of the form that the attention takes: an int, a pair or none."""
+def _check_form(name: str, value: Any, default: Any, least: int) -> None:
+    """Checks that a size is of the form that the attention takes: an int, a pair or none."""
     if value is None:
         return
     if isinstance(default, int):
-        accepted, right = f"an integer, at least {least}", isinstance(value, int) and value >= least
+        checks.whole(name, value, least)
     elif isinstance(default, tuple):
-        accepted = f"rows and columns, integers of at least {least}"
-        right = (
-            isinstance(value, tuple)
-            and len(value) == 2
-            and all(isinstance(n, int) and n >= least for n in value)
-        )
+        checks.wholes(name, value, least, len(default))
     else:
-        accepted, right = "nothing, with this attention", False
-    if not right:
-        raise ValueError(f"{name} is {value}; accepted: {accepted}")
+        raise ValueError(f"{name} is {value}; accepted: nothing, with this attention")

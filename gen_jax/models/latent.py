@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
+from gen_jax import checks
 from gen_jax.layers.coders import ACTIVATIONS, DECODERS, ENCODERS, Activation
-from gen_jax.models.image_model import ImageModel, at_least, check_choice, check_labels
+from gen_jax.models.image_model import ImageModel
 from gen_jax.typing import Array, Float, Key, Labels, Levels, SiteParams
 
 Network: TypeAlias = Literal["dense", "conv"]
@@ -39,18 +39,12 @@ class LatentModel(ImageModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("num_latents", self.num_latents, 1)
-        check_choice("network", self.network, Network)
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation is {self.activation!r}; known: {known}")
-        fewest = 2 if self.network == "conv" else 1
-        whole = all(isinstance(width, int) and width > 0 for width in self.hidden)
-        if len(self.hidden) < fewest or not whole:
-            raise ValueError(
-                f"hidden is {self.hidden}; a {self.network} network takes {fewest} or more "
-                "whole numbers of at least 1"
-            )
+        checks.whole("num_latents", self.num_latents, 1)
+        checks.choice("network", self.network, Network)
+        checks.choice("activation", self.activation, tuple(ACTIVATIONS))
+        checks.wholes("hidden", self.hidden, 1)
+        if len(self.hidden) < 2 and self.network == "conv":
+            raise ValueError(f"hidden is {self.hidden}; accepted: 2 or more, with network='conv'")
 
     @property
     def prior(self) -> Any:
@@ -64,8 +58,8 @@ class LatentModel(ImageModel):
 
     def decode(self, codes: Float[Array, "B Z"], labels: Labels | None = None) -> SiteParams:
         """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
-        check_codes(self, codes)
-        check_labels(self.num_classes, labels, codes.shape[0])
+        codes = check_codes(self, codes)
+        labels = checks.labels(labels, self.num_classes, codes.shape[0])
         return self.decode_images(codes, labels)
 
     # What the models build in `setup`, and call.
@@ -86,17 +80,18 @@ class LatentModel(ImageModel):
         )
 
     def encode_images(self, images: Levels, labels: Labels | None) -> Float[Array, "B O"]:
-        """The encoder's output, at least in float32."""
-        self.check(images, labels)
+        """The encoder's output, at least in float32; NaN as that of `site_params`."""
+        images, labels = self.check(images, labels)
         outputs = self.encoder(self.scale(jnp.asarray(images)), labels)
-        return outputs.astype(self.real_dtype)
+        return self.nan_out_of_range(outputs.astype(self.real_dtype), images, labels)
 
     def decode_images(
         self, codes: Float[Array, "B Z"], labels: Labels | None, images: Levels | None = None
     ) -> SiteParams:
         """`decode`; at initialisation the bias looks at `images`."""
         seen = images if self.is_initializing() else None
-        return self.site_params(self.decoder(codes.astype(self.dtype), labels, seen))
+        features = self.decoder(codes.astype(self.dtype), labels, seen)
+        return self.site_params(features, images, labels)
 
 
 @runtime_checkable
@@ -225,14 +220,14 @@ class IndependentBernoulli:
 POSTERIORS = {"gaussian": DiagonalGaussian, "bernoulli": IndependentBernoulli}
 
 
-def check_codes(model: LatentModel, codes: Array | np.ndarray) -> None:
-    """ValueError unless codes are real numbers `[B, Z]`."""
+def check_codes(model: LatentModel, codes: Any) -> Any:
+    """Codes as an array. ValueError unless they are real numbers `[B, Z]`."""
+    codes = checks.array("codes", codes)
     if codes.ndim != 2 or codes.shape[1] != model.num_latents:
-        raise ValueError(
-            f"codes have shape {codes.shape}; the model takes [B, {model.num_latents}]"
-        )
+        raise ValueError(f"codes has shape {codes.shape}; accepted: [B, {model.num_latents}]")
     if not jnp.issubdtype(codes.dtype, jnp.floating):
-        raise ValueError(f"codes have dtype {codes.dtype}; real numbers are needed")
+        raise ValueError(f"codes has dtype {codes.dtype}; accepted: real numbers")
+    return codes
 
 
 def _lead(x: Array, codes: Array) -> Array:

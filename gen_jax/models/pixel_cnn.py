@@ -38,11 +38,11 @@ class PixelCNN(PixelRNN):
         )
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         x = self.first(self.scale(jnp.asarray(images)), labels)
         for layer in self.layers:
             x = layer(x, labels)
-        return self.site_params(self.head(x))
+        return self.site_params(self.head(x), images, labels)
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.

@@ -16,10 +16,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv
 from gen_jax.layers.convolution import Head
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
-from gen_jax.models.image_model import at_least
 from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import Array, Carry, Context, Draw, Integer, Labels
 
@@ -40,7 +40,7 @@ class PixelRNN(AutoregressiveModel):
         super().__post_init__()
         check_kernel_size("first_kernel_size", self.first_kernel_size)
         if self.head_features is not None:
-            at_least("head_features", self.head_features, 1)
+            checks.whole("head_features", self.head_features, 1)
 
     def layer(self) -> Any:
         """One of the layers between the first convolution and the head."""

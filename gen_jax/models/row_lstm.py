@@ -37,7 +37,7 @@ class RowLSTM(PixelRNN):
         return RowLSTMLayer(self.width, self.kernel_size, self.sites, self.dropout, self.dtype)
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
-        self.check(images, labels)
+        images, labels = self.check(images, labels)
         x = self.first(self.scale(jnp.asarray(images)), labels)
         rows = jnp.transpose(x, (1, 2, 0, 3))
         _, width, batch, _ = rows.shape
@@ -50,7 +50,7 @@ class RowLSTM(PixelRNN):
             split_rngs={"params": False, "dropout": True},
         )
         _, params = scan(self, carry, rows)
-        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)))
+        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.

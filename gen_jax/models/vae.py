@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 
-from gen_jax.models.image_model import check_choice
+from gen_jax import checks
 from gen_jax.models.latent import POSTERIORS, DiagonalGaussian, IndependentBernoulli, LatentModel
 from gen_jax.typing import Labels, Levels, SiteParams
 
@@ -25,7 +25,7 @@ class VAE(LatentModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("latents", self.latents, Latents)
+        checks.choice("latents", self.latents, Latents)
 
     @property
     def prior(self) -> type[DiagonalGaussian] | type[IndependentBernoulli]:

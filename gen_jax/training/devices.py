@@ -17,6 +17,7 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from gen_jax import meshes
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
@@ -52,8 +53,9 @@ def initialize_distributed() -> None:
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of `devices` (None: all of them, of all processes) along one axis, data."""
     devices = jax.devices() if devices is None else list(devices)
-    # jax.make_mesh defaults to Explicit axes, which would put shardings into every type.
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    # jax.make_mesh defaults to Explicit axes: see `gen_jax.meshes.data_mesh`.
+    axis_types = (AxisType.Auto,)
+    return jax.make_mesh((len(devices),), (meshes.AXIS,), axis_types=axis_types, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -68,7 +70,7 @@ def put_batch(batch: Batch, mesh: Mesh) -> dict[str, Array]:
     """
     rows = len(next(iter(batch.values()))) * jax.process_count()
     check_batch_size(rows, mesh)
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    sharding = NamedSharding(mesh, PartitionSpec(meshes.AXIS))
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
         for name, value in batch.items()
@@ -240,7 +242,19 @@ def score(
     Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
     Raises ValueError if there are no batches.
     """
-    mesh = make_mesh() if mesh is None else mesh
+    mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
+    with meshes.in_force(mesh):
+        return _evaluate(model, params, batches, key, objective, mesh)
+
+
+def _evaluate(
+    model: nn.Module,
+    params: Tree,
+    batches: Iterable[Batch],
+    key: Key,
+    objective: Objective,
+    mesh: Mesh,
+) -> Evaluation:
     params = jax.device_put(params, replicated(mesh))
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)

@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from rich.console import Console
 
-from gen_jax import models
+from gen_jax import meshes, models
 from gen_jax.training import devices, start
 from gen_jax.training.checkpoints import Checkpoints
 from gen_jax.training.interrupts import Interrupted, interrupts
@@ -84,7 +84,7 @@ def train(
     is said, and the run goes on.
     """
     folder = Workdir(workdir)
-    mesh = devices.make_mesh() if mesh is None else mesh
+    mesh = devices.make_mesh() if mesh is None else meshes.data_mesh(mesh)
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
     if isinstance(objective, Target):
@@ -107,6 +107,7 @@ def train(
     init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(meshes.in_force(mesh))
         interrupt = stack.enter_context(interrupts())
         stack.enter_context(_held(folder, record, resume, overwrite, console))
         checkpoints = stack.enter_context(

@@ -10,7 +10,6 @@ objective over the steps so far, in training only.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,10 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax import inversion, objectives
+from gen_jax import checks, inversion, objectives
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import at_least
 from gen_jax.models.vae import VAE
 from gen_jax.typing import Array, Key, Nats
 
@@ -94,10 +92,9 @@ class ELBO(Target):
     """Of the score function; constant: the running mean of the bound over the steps."""
 
     def __post_init__(self) -> None:
-        at_least("num_samples", self.num_samples, 1)
+        checks.whole("num_samples", self.num_samples, 1)
         for name in ("beta", "free_bits"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more, finite")
+            checks.real(name, getattr(self, name), 0)
 
     def __call__(
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
@@ -147,9 +144,9 @@ class IWAE(Target):
     """Codes an image in memory at once; None for all."""
 
     def __post_init__(self) -> None:
-        at_least("num_samples", self.num_samples, 1)
+        checks.whole("num_samples", self.num_samples, 1)
         if self.chunk_size is not None:
-            at_least("chunk_size", self.chunk_size, 1)
+            checks.whole("chunk_size", self.chunk_size, 1)
 
     def __call__(
         self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key

@@ -12,18 +12,16 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from gen_jax.checks import NonFiniteError as NonFiniteError
+from gen_jax.checks import all_finite as all_finite
 from gen_jax.training.fields import number, whole
-from gen_jax.typing import Array, Bool, Float, Key, Levels
+from gen_jax.typing import Array, Float, Key, Levels
 
 Tree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Any]
 Optimizer: TypeAlias = optax.GradientTransformation
 
 _RUNNING_DECAY = 0.99
-
-
-class NonFiniteError(RuntimeError):
-    """Something that must be finite is not: a loss, a gradient, or a state to be saved."""
 
 
 @struct.dataclass
@@ -181,13 +179,6 @@ def apply_gradients(
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, state.params)
     ema = jax.tree.map(lambda new, old: new.astype(old.dtype), ema, state.ema)
     return TrainState(step, params, ema, opt_state, running), norm
-
-
-@jax.jit
-def all_finite(tree: Tree) -> Bool[Array, ""]:
-    """Whether no floating-point leaf of `tree` holds an infinity or NaN."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
 
 
 def not_finite(tree: Tree) -> str | None:

@@ -1,0 +1,270 @@
+"""What is accepted, said in one place and one wording: "X is V; accepted: …".
+
+ValueError where a value is wrong, TypeError where its type is. What a tracer holds cannot be looked
+at: such levels and labels give NaN instead (`in_range`, `nan_unless`).
+"""
+
+import contextlib
+import math
+import numbers
+import weakref
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from gen_jax.typing import Array, Bool
+
+
+class NonFiniteError(RuntimeError):
+    """Something that must be finite is not: parameters, a loss, a gradient, a state to be saved."""
+
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int, of Python or NumPy; no bool, and no float."""
+    bounds = f"whole numbers of at least {least}"
+    if most is not None:
+        bounds = f"whole numbers from {least} to {most}"
+    value = _concrete(name, value, bounds)
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name} is {value}; accepted: {bounds}")
+    return int(value)
+
+
+def real(
+    name: str, value: Any, low: int, high: float | int = math.inf, *, above: bool = False
+) -> float:
+    """`value` as a float in [low, high), or with `above` in (low, high): finite, so."""
+    bounds = f"numbers in {'(' if above else '['}{low}, {high})"
+    value = _concrete(name, value, bounds)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
+    if not (low < value if above else low <= value) or not value < high:
+        raise ValueError(f"{name} is {value}; accepted: {bounds}")
+    return float(value)
+
+
+def choice(name: str, value: Any, choices: Any) -> None:
+    """ValueError unless `value` is one of the choices of a Literal, or of a tuple."""
+    accepted = choices if isinstance(choices, tuple) else get_args(choices)
+    if not isinstance(value, str) or value not in accepted:
+        raise ValueError(f"{name} is {_shown(value)}; accepted: {', '.join(accepted)}")
+
+
+def wholes(name: str, value: Any, least: int, length: int | None = None) -> tuple[int, ...]:
+    """A tuple of ints, from any sequence of them; of `length`, or of 1 or more."""
+    count = "one or more" if length is None else str(length)
+    bounds = f"{count} whole numbers of at least {least}"
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
+    items = [x.item() if isinstance(x, np.generic) else x for x in value]
+    shown = f"({', '.join(_shown(x) for x in items)}{',' * (len(items) == 1)})"
+    if not all(isinstance(x, numbers.Integral) and not isinstance(x, bool) for x in items):
+        raise TypeError(f"{name} is {shown}; accepted: {bounds}")
+    if (length is not None and len(items) != length) or not items or min(items) < least:
+        raise ValueError(f"{name} is {shown}; accepted: {bounds}")
+    return tuple(int(x) for x in items)
+
+
+def plain(value: Any) -> Any:
+    """A field without NumPy and without lists, so that it hashes: ints, floats, tuples."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return tuple(plain(x) for x in value)
+    return plain(value.tolist()) if isinstance(value, np.ndarray) else value
+
+
+# Arrays.
+
+
+def array(name: str, value: Any) -> Any:
+    """`value` if it is an array; what a list or a number says as a NumPy array."""
+    if isinstance(value, jax.Array | np.ndarray):
+        return value
+    try:
+        result = np.asarray(value)
+    except ValueError:  # lists of unequal lengths
+        raise ValueError(f"{name} is {_shown(value)}; accepted: an array") from None
+    except jax.errors.TracerArrayConversionError:  # a list of tracers
+        result = jnp.asarray(value)
+    if result.dtype.kind not in "biuf":
+        raise TypeError(f"{name} is {_shown(value)}; accepted: an array of numbers")
+    return result
+
+
+def levels(name: str, value: Any, count: int) -> Any:
+    """An array of integers in 0 … count − 1: levels, or classes."""
+    value = array(name, value)
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise ValueError(f"{name} has dtype {value.dtype}; accepted: integers 0 … {count - 1}")
+    if not isinstance(value, Tracer) and value.size:
+        values = np.asarray(value)  # NumPy, so that a jit around this does not trace it
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= count:
+            raise ValueError(f"{name} goes from {low} to {high}; accepted: 0 … {count - 1}")
+    return value
+
+
+def labels(value: Any, num_classes: int | None, batch: int) -> Any:
+    """The labels as integers `[B]`, of which one stands for all; None for a model without classes.
+
+    ValueError unless they are given exactly when the model has classes.
+    """
+    if num_classes is None:
+        if value is not None:
+            raise ValueError("labels were given to a model without classes (num_classes=None)")
+        return None
+    if value is None:
+        raise ValueError(f"the model has {num_classes} classes and needs labels, one an image")
+    value = array("labels", value)
+    if value.shape not in ((batch,), ()):
+        raise ValueError(
+            f"labels has shape {value.shape}; accepted: ({batch},), one an image, or one for all"
+        )
+    value = levels("labels", value, num_classes)
+    if value.shape == ():
+        module = np if isinstance(value, np.ndarray) else jnp
+        value = module.broadcast_to(value, (batch,))
+    # Which integers they are must not decide what is compiled.
+    return value if isinstance(value, Tracer) else value.astype(np.int32)
+
+
+def mask(known: Any, shape: tuple[int, ...]) -> Any:
+    """What is known of images, as bool of their `shape`: see `gen_jax.sampling.complete`."""
+    known = array("known", known)
+    numbers: Any = jnp if isinstance(known, Tracer) else np
+    if known.dtype != bool:
+        if not jnp.issubdtype(known.dtype, jnp.integer):
+            raise ValueError(f"known has dtype {known.dtype}; accepted: bool, or 0 and 1")
+        known = levels("known", known, 2) != 0
+    batch, height, width, _ = shape
+    readings = [known]
+    if known.shape in ((height, width), (batch, height, width)):
+        readings.append(known[..., None])
+    masks = []
+    for reading in readings:
+        with contextlib.suppress(ValueError):
+            masks.append(numbers.broadcast_to(reading, shape))
+    if not masks:
+        raise ValueError(
+            f"known has shape {known.shape}; accepted: [H, W], [B, H, W], or what broadcasts to "
+            f"{shape}"
+        )
+    if len(masks) == 2 and (isinstance(known, Tracer) or (masks[0] != masks[1]).any()):
+        raise ValueError(
+            f"known has shape {known.shape}, which is one of pixels and broadcasts to {shape} "
+            "too; accepted: with an axis of channels"
+        )
+    return masks[0]
+
+
+def in_range(values: Array, count: int) -> Bool[Array, "..."] | None:
+    """Which integers are in 0 … count − 1; None where their type has no others."""
+    limits, found = jnp.iinfo(values.dtype), None
+    if limits.min < 0:
+        found = values >= 0
+    if limits.max >= count:
+        below = values < count
+        found = below if found is None else found & below
+    return found
+
+
+def nan_unless(valid: Bool[Array, "..."] | None, x: Array) -> Array:
+    """`x` times 1 where `valid`, and times NaN elsewhere: so is its gradient."""
+    return x if valid is None else x * jnp.where(valid, 1, jnp.nan).astype(x.dtype)
+
+
+# Parameters.
+
+
+@jax.jit
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no floating-point leaf of `tree` holds an infinity or NaN."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
+
+
+# Arrays that were looked at, by their id, for as long as they live: they cannot change.
+_FINITE: weakref.WeakValueDictionary[int, jax.Array] = weakref.WeakValueDictionary()
+
+
+def finite(variables: Any) -> None:
+    """NonFiniteError that names the first parameter with an infinity or NaN; looked at once."""
+    leaves = jax.tree.leaves(variables)
+    if all(_FINITE.get(id(x)) is x for x in leaves):
+        return
+    for path, x in jax.tree_util.tree_leaves_with_path(variables):
+        # On the host: of a program for each set of shapes, compiling took half a second.
+        count = _not_finite(x)
+        if count:
+            raise NonFiniteError(
+                f"variables{jax.tree_util.keystr(path)} is not finite: infinite or NaN are "
+                f"{count} of {np.size(x)} values"
+            )
+    _FINITE.update({id(x): x for x in leaves if isinstance(x, jax.Array)})
+
+
+def _not_finite(x: Any) -> int:
+    """How many infinities and NaNs; those on this host, of an array on several."""
+    parts = [x]
+    if isinstance(x, jax.Array):
+        shards = x.addressable_shards
+        parts = [shard.data for shard in shards[: 1 if x.is_fully_replicated else None]]
+    parts = [np.asarray(part) for part in parts]
+    return sum(
+        int(np.sum(~np.isfinite(part)))
+        for part in parts
+        if jnp.issubdtype(part.dtype, jnp.inexact) and not np.isfinite(part).all()
+    )
+
+
+def same_shapes(variables: Any, expected: Mapping[str, Any], model: str) -> None:
+    """ValueError that names the first parameter in which `variables` is not as `expected`."""
+    accepted = "accepted: what model.init gives, {'params': …}"
+    if not isinstance(variables, Mapping):
+        raise TypeError(f"variables is {_shown(variables)}; {accepted}")
+    for collection, tree in expected.items():
+        if collection not in variables:
+            keys = ", ".join(map(repr, variables)) or "none"
+            raise ValueError(f"variables has no {collection!r} (its keys: {keys}); {accepted}")
+        # As it mostly is: looked at in a hundredth of the time that sampling an image takes.
+        given, wanted = (jax.tree.flatten(x) for x in (variables[collection], tree))
+        if given[1] == wanted[1] and list(map(np.shape, given[0])) == [x.shape for x in wanted[0]]:
+            continue
+        given, wanted = _shapes(variables[collection]), _shapes(tree)
+        for path in [*wanted, *given]:
+            name = f"variables[{collection!r}]{path}"
+            if path not in given:
+                raise ValueError(f"{name} is missing; {model} has it, {wanted[path]}")
+            if path not in wanted:
+                raise ValueError(f"{name} is no parameter of {model}; it has {len(wanted)} others")
+            if given[path] != wanted[path]:
+                raise ValueError(f"{name} has shape {given[path]}; accepted: {wanted[path]}")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+
+
+def _concrete(name: str, value: Any, bounds: str) -> Any:
+    """A scalar array as a scalar; TypeError for a tracer."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name} is a traced value, of a jit or another transformation; accepted: {bounds}"
+        )
+    if isinstance(value, jax.Array | np.ndarray) and value.shape == ():
+        return np.asarray(value).item()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _shown(value: Any) -> str:
+    """A value in one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:70]}… ({type(value).__name__})"
