@@ -206,13 +206,11 @@ WIDE = gray(20).astype(np.uint16) * 256
         ({"images": gray(9).astype(int) * 999}, "accepted are 0 to 65535"),
         ({"train_images": gray(9), "test_images": WIDE}, "of 8 bits and of 16 bits"),
         ({"train_images": gray(9), "test_images": WIDE.astype(int)}, "of 8 bits and of 16 bits"),
-        (
-            {"train_images": BITS, "test_images": BITS * 255},
-            r"\(train 0 to 1, test 0 to 255\)",
-        ),
-        ({"train_images": BITS * 255, "test_images": BITS}, "differ in range"),
-        ({"train_images": BITS, "test_images": gray(9)}, "differ in range"),
-        ({"train_images": BITS > 0, "test_images": BITS * 255}, "differ in range"),
+        ({"train_images": BITS, "test_images": BITS * 255}, "hold 0 and 1, others 0 and 255"),
+        ({"train_images": BITS * 255, "test_images": BITS}, "hold 0 and 1, others 0 and 255"),
+        ({"train_images": BITS > 0, "test_images": BITS * 255}, "hold 0 and 1, others 0 and 255"),
+        ({"images": np.stack([BITS[0], BITS[1] * 255] * 5)}, "hold 0 and 1, others 0 and 255"),
+        ({"train_images": BITS, "test_images": gray(9)}, r"range \(train 0 to 1, test 0 to 2"),
         ({"train_images": gray(9), "test_images": gray(9, (6, 5, 3))}, "differ in channels"),
         (
             {"x": gray(9), "data": gray(9)},
@@ -246,6 +244,10 @@ def test_other_bad_npz_files(tmp_path: Path):
     (tmp_path / "a.npy").rename(tmp_path / "a.npz")
     with pytest.raises(ValueError, match=r"a.npz cannot be read"):
         data.load(DataConfig(str(tmp_path / "a.npz")))
+    path = save_npz(tmp_path / "mac.npz", images=gray(30))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("__MACOSX/._images.npy", b"no array")
+    data.load(path)
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
         file.writestr("images.npy", b"no array")
     with pytest.raises(ValueError, match=r"b.npz"):

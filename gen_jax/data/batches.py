@@ -46,11 +46,11 @@ def train_iterator(
         index = np.concatenate(
             [order(int(epoch))[positions[epochs == epoch] % size] for epoch in np.unique(epochs)]
         )
-        dynamic = dataset.intensities is not None
-        images = (dataset.intensities if dynamic else dataset.train.images)[index]
+        stored = dataset.train.images if dataset.intensities is None else dataset.intensities
+        images = stored[index]
         if dataset.flip or dataset.shift:
             images = augment(images, dataset.flip, dataset.shift, seed, start)
-        if dynamic:
+        if dataset.intensity_levels is not None:
             images = bernoulli(images, dataset.intensity_levels - 1, seed, "dynamic", start)
         items = {"images": images, "indices": index.astype(np.int32)}
         return items if labels is None else {**items, "labels": labels[index]}

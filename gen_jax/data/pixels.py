@@ -28,8 +28,9 @@ class Pixels:
         self._images: dict[str, list[np.ndarray]] = {}
         self._first: np.ndarray | None = None
         self._largest: dict[str, int] = {}
-        self._high = 0  # the other value of a set that holds 0 and one other
-        self._binary = config.values == "intensity"
+        # While every image holds 0 and one other value: these values.
+        self._two_valued = config.values == "intensity"
+        self._highs: set[int] = set()
 
     @property
     def black(self) -> bool:
@@ -55,17 +56,15 @@ class Pixels:
             self._compare(image)
             largest = int(image.max())
             self._largest[split] = max(self._largest[split], largest)
-            if self._binary and not self._has_two_values(image, largest):
-                self._binary = False
-                for earlier in self._images.values():
-                    earlier[:] = map(self._convert, earlier)
-            kept.append(image if self._binary else self._convert(image))
+            if self._two_valued and not self._is_two_valued(image, largest):
+                self._convert_all()
+            kept.append(image if self._two_valued else self._convert(image))
 
     def finish(self, white: int) -> tuple[dict[str, np.ndarray], int]:
         """The arrays of all splits, and how many levels they have; `white` is the type's."""
         if self.config.values == "levels":
             levels = self._levels_as_they_are()
-        elif self._binary and self._high:
+        elif self._two_valued and self._highs:
             levels = self._binary_levels()
         else:
             levels = self._intensity_levels(self.config.maximum or white)
@@ -101,14 +100,13 @@ class Pixels:
                 " one kind, or set maximum to what is white in both"
             )
 
-    def _has_two_values(self, image: np.ndarray, largest: int) -> bool:
+    def _is_two_valued(self, image: np.ndarray, largest: int) -> bool:
         if largest == 0:
             return True
         white = self.config.maximum
-        accepted = (1, 255, np.iinfo(image.dtype).max) if white is None else (white,)
-        if largest not in accepted or self._high not in (0, largest):
+        if largest not in ((1, 255, np.iinfo(image.dtype).max) if white is None else (white,)):
             return False
-        self._high = largest
+        self._highs.add(largest)
         return bool(np.count_nonzero(image) == np.count_nonzero(image == largest))
 
     def _levels_as_they_are(self) -> int:
@@ -123,16 +121,21 @@ class Pixels:
         return levels
 
     def _binary_levels(self) -> int:
-        config = self.config
+        config, high = self.config, max(self._highs)
+        if len(self._highs) > 1:
+            raise ValueError(
+                f"some images of {config.name} hold 0 and {min(self._highs)}, others 0 and {high}:"
+                " bring them to one, or set values='levels' if these are levels"
+            )
         stored = [image for images in self._images.values() for image in images]
         one_channel = all((image == image[..., :1]).all() for image in stored)
         if self.coloured and not one_channel:
             return self._intensity_levels(255)
-        self.notes.append(f"every value is 0 or {self._high}: a binary set")
         gray = config.grayscale and not one_channel and any(i.shape[-1] == 3 for i in stored)
         size = config.size is not None and any(image.shape[:2] != config.size for image in stored)
         levels = 256 if gray or size else 2
-        self._binary = False
+        mixed = f" of {levels} levels, its pixels being mixed" if levels > 2 else ""
+        self.notes.append(f"every value is 0 or {high}: a binary set{mixed}")
         for images in self._images.values():
             for i, image in enumerate(images):
                 bits = (image[..., :1] if one_channel else image) > 0
@@ -141,10 +144,8 @@ class Pixels:
 
     def _intensity_levels(self, white: int) -> int:
         config, largest = self.config, max(self._largest.values())
-        if self._binary:  # all is black, or bits that are colours: nothing has been converted
-            self._binary = False
-            for images in self._images.values():
-                images[:] = map(self._convert, images)
+        if self._two_valued:  # all is black, or colours that look like bits
+            self._convert_all()
         if config.maximum is None and 1 in self._largest.values() and largest > 1:
             ranges = ", ".join(f"{key} 0 to {value}" for key, value in self._largest.items())
             raise ValueError(
@@ -173,6 +174,11 @@ class Pixels:
         else:
             self.notes.append(note)
         return white + 1
+
+    def _convert_all(self) -> None:
+        self._two_valued = False
+        for images in self._images.values():
+            images[:] = map(self._convert, images)
 
     def _convert(self, image: np.ndarray) -> np.ndarray:
         size = self.config.size

@@ -16,7 +16,7 @@ from gen_jax.data.sources.source import SPLIT_NAMES, SPLITS, Source, natural, re
 _IMAGES = ("images", "image", "imgs", "img", "pixels", "inputs", "data", "x")
 _LABELS = ("labels", "label", "targets", "target", "classes", "class", "y")
 _CLASS_NAMES = ("class_names", "label_names", "target_names", "names")
-_KINDS = dict.fromkeys(_IMAGES, "images") | dict.fromkeys(_LABELS, "labels")
+_KINDS: dict[str, str] = {**dict.fromkeys(_IMAGES, "images"), **dict.fromkeys(_LABELS, "labels")}
 _SPLIT, _KIND = "|".join(sorted(SPLIT_NAMES, reverse=True)), "|".join(_KINDS)
 _NAMES = (
     re.compile(rf"(?P<split>{_SPLIT})[-_. ]?(?P<kind>{_KIND})?"),
@@ -95,7 +95,8 @@ def _headers(path: Path) -> dict[str, _Header]:
     headers = {}
     with reading(str(path)), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
-            if not member.endswith(".npy"):
+            # A Mac's archiver adds hidden ones.
+            if not member.endswith(".npy") or member.rpartition("/")[2].startswith("."):
                 continue
             with archive.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
@@ -249,7 +250,7 @@ def _labels(path: Path, labels: np.ndarray, count: int) -> tuple[np.ndarray, int
             return array.astype(np.uint64), None
     one_hot = array.ndim == 2 and len(array) == count and array.dtype.kind in "uibf"
     if one_hot and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all():
-        return array.argmax(axis=1).astype(np.uint64), array.shape[1]
+        return array.argmax(axis=1).astype(np.uint64), array.shape[-1]
     raise ValueError(
         f"{path}: labels are {labels.dtype} of shape {labels.shape}: accepted are {count} integers,"
         " one an image, none below 0; as many texts; or one-hot rows"

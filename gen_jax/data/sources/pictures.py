@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -162,7 +163,8 @@ def _is_opaque(image: Any) -> bool:
 
 
 def _turned(image: Any) -> Any:
-    with contextlib.suppress(Exception):  # EXIF that cannot be read turns nothing
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # EXIF that cannot be read turns nothing
         return ImageOps.exif_transpose(image)
     return image
 
@@ -185,7 +187,7 @@ def _is_cut(image: Any, content: bytes) -> bool:
     if image.format == "JPEG2000":
         start = content.find(b"\xff\x4f\xff\x51")  # the codestream's size segment
         return start >= 0 and (content[start + 42] & 127) + 1 > 8
-    return ";16" in _raw_mode(image)
+    return ";16" in _raw_mode(image) or any(tile[0] == "SGI16" for tile in image.tile)
 
 
 def _ppm_maximum(image: Any) -> int:
