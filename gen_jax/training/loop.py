@@ -107,7 +107,7 @@ def train(
     init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
 
     with contextlib.ExitStack() as stack:
-        interrupt = stack.enter_context(interrupts())
+        interrupt = stack.enter_context(interrupts(lambda message: say(console, message)))
         stack.enter_context(_held(folder, record, resume, overwrite, console))
         checkpoints = stack.enter_context(
             Checkpoints(folder, config.keep, lambda message: say(console, message))
