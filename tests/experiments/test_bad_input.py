@@ -153,7 +153,7 @@ MISTAKES = [
     ((*DIGITS, "--training.optimizer.eps=inf"), "eps is inf; accepted: a finite number"),
     ((*DIGITS, "--training.optimizer.learning-rate=inf"), "learning_rate is inf"),
     ((*VAE, "--model.hidden", "100000000", "3"), "parameters, which with EMA, optimiser"),
-    ((*DIGITS, "--model.features=100000000"), "accepted: up to 2^31 entries"),
+    ((*DIGITS, "--model.features=100000000"), "accepted: up to 2^20 features, and 2^31 entries"),
     ((*DIGITS, "--init-from={tmp}/nowhere"), "nowhere is not a folder"),
     ((*DIGITS, "--init-from={run}"), "its parameter head/convs_0/bias is float32[4]"),
 ]
