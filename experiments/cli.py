@@ -43,6 +43,7 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
         if signal.getsignal(signal.SIGINT) is experiments.say_and_leave:  # imports are over
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with warnings.catch_warnings():
+            warnings.simplefilter("once", training.DamagedWarning)
             warnings.showwarning = _warn
             main(*arguments)
             sys.stdout.flush()

@@ -47,10 +47,10 @@ def centre_mask(
     o is the output's group, in each part. ValueError for a kernel that no device could hold: the
     mask is made by the host, and before anything else is known of the size.
     """
-    if in_features * features * parts > 2**31:
+    if max(in_features, features) > 2**20 or in_features * features * parts > 2**31:
         raise ValueError(
             f"features make a kernel of {in_features:,} x {features * parts:,}; "
-            "accepted: up to 2^31 entries"
+            "accepted: up to 2^20 features, and 2^31 entries"
         )
     inputs = np.arange(in_features)[:, None] // (in_features // groups)
     outputs = np.arange(features)[None, :] // (features // groups)

@@ -1,6 +1,12 @@
 """Training: pure steps, one mesh, checkpoints that resume bit-identical."""
 
-from gen_jax.training.checkpoints import Checkpoints, complete_steps, load, resolve_step
+from gen_jax.training.checkpoints import (
+    Checkpoints,
+    DamagedWarning,
+    complete_steps,
+    load,
+    resolve_step,
+)
 from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh, score
 from gen_jax.training.loop import TrainResult, train
 from gen_jax.training.objective import (
@@ -34,6 +40,7 @@ __all__ = [
     "IWAE",
     "LOG_LIKELIHOOD",
     "Checkpoints",
+    "DamagedWarning",
     "Evaluation",
     "Inverted",
     "LearnedCodes",

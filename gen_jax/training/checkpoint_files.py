@@ -101,8 +101,9 @@ def _read_loss(path: pathlib.Path, notify: Callable[[str], None]) -> float | Non
 
 def _loss(values: Any) -> float | None:
     loss = values.get(_LOSS) if isinstance(values, dict) else None
-    is_number = isinstance(loss, int | float) and not isinstance(loss, bool)
-    return float(loss) if is_number and math.isfinite(loss) else None
+    if isinstance(loss, int | float) and not isinstance(loss, bool) and math.isfinite(loss):
+        return float(loss)
+    return None
 
 
 def seal(step: int, data: Any, loss: float | None) -> dict[str, Any]:

@@ -41,6 +41,10 @@ from gen_jax.training.workdir import Workdir
 _CUT = "a file is missing, cut short or altered"
 
 
+class DamagedWarning(UserWarning):
+    """A file of a run cannot be read, and what it said is done without."""
+
+
 class _Save(NamedTuple):
     """A save in the background."""
 
@@ -62,6 +66,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise ValueError(f"keep is {keep}; accepted: 1 or more checkpoints beside the best")
         self._workdir, self._keep, self._notify = workdir, keep, notify
         self._saving: _Save | None = None
+        logging.getLogger("absl").addFilter(_is_not_of_a_save)
         if jax.process_index() == 0:
             checkpoint_files.remove_leftovers(workdir.checkpoints)
         _meet("leftovers are gone")
@@ -73,6 +78,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         except OSError:
             if exception[0] is None:
                 raise
+        finally:
+            logging.getLogger("absl").removeFilter(_is_not_of_a_save)
 
     @property
     def losses(self) -> dict[int, float | None]:
@@ -149,8 +156,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         except OSError:
             del self._losses[step]
             if jax.process_index() == 0:
-                with contextlib.suppress(OSError):
-                    checkpoint_files.remove_leftovers(self._workdir.checkpoints)
+                _remove_what_is_left(self._workdir.checkpoints)
             raise
         kept = {*sorted(self._losses)[-self._keep :], self.best}
         for old in self._losses.keys() - kept:
@@ -250,32 +256,37 @@ def load(
 def resolve_step(
     workdir: str | os.PathLike[str], step: int | Literal["best", "last"] = "best"
 ) -> int:
-    """The number of the step that `load` takes. Raises ValueError if there is none such."""
+    """The number of the step that `load` takes. Raises ValueError if there is none such.
+
+    Warns where damaged checkpoints are passed over.
+    """
     folder = Workdir(workdir)
     folder.read()
     steps = complete_steps(workdir)
-    if not steps:
+    damaged = [s for s in checkpoint_files.steps(folder.checkpoints) if s not in steps]
+    known = ", ".join(map(str, steps)) or "none"
+    if not steps and not damaged:
         raise ValueError(f"{folder.path} holds no complete checkpoint yet")
-    if step == "best":
-        step = _best(steps) or "last"
-    chosen = max(steps) if step == "last" else step
-    if chosen not in steps:
-        known = ", ".join(map(str, steps))
-        raise ValueError(f"{folder.path} has no checkpoint of step {chosen}; it has: {known}")
+    if step in damaged or not steps:
+        path = folder.checkpoints / str(step if step in damaged else damaged[-1])
+        raise ValueError(f"{path} is damaged: {_CUT}; other steps: {known}")
+    if isinstance(step, int):
+        if step not in steps:
+            raise ValueError(f"{folder.path} has no checkpoint of step {step}; it has: {known}")
+        return step
+    best = _best(steps) if step == "best" else None
+    chosen = max(steps) if best is None else best
+    for other in damaged:
+        _warn(f"{folder.checkpoints / str(other)} is damaged: {_CUT}; step {chosen} is taken")
     return chosen
 
 
 def complete_steps(workdir: str | os.PathLike[str]) -> dict[int, float | None]:
     """Step -> validation loss (None if there is none) of each complete checkpoint, in order.
 
-    Warns of a checkpoint that is not complete, and of a loss that cannot be read.
+    Warns of a loss that cannot be read.
     """
-    folder = Workdir(workdir).checkpoints
-    losses = checkpoint_files.losses(folder, _warn)
-    for step in checkpoint_files.steps(folder):
-        if step not in losses:
-            _warn(f"{folder / str(step)} is damaged: {_CUT}")
-    return losses
+    return checkpoint_files.losses(Workdir(workdir).checkpoints, _warn)
 
 
 def _best(losses: dict[int, float | None]) -> int | None:
@@ -326,7 +337,16 @@ def _saving(path: pathlib.Path) -> Iterator[None]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, DamagedWarning, stacklevel=4)
+
+
+def _remove_what_is_left(folder: pathlib.Path) -> None:
+    for _ in range(20):
+        try:
+            return checkpoint_files.remove_leftovers(folder)
+        except OSError:
+            time.sleep(0.1)  # some leaves are still being written
+    return None
 
 
 def _meet(what: str) -> None:
@@ -356,6 +376,11 @@ def _without_orphans() -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         log.removeFilter(_is_not_orphan)
+
+
+def _is_not_of_a_save(record: logging.LogRecord) -> bool:
+    """Orbax logs a traceback for each thread of a save that fails, and raises the error too."""
+    return "_SignalingThread.run() raised" not in record.getMessage()
 
 
 def _is_not_orphan(record: logging.LogRecord) -> bool:

@@ -4,13 +4,15 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+
+_PATIENCE = 1.0
 
 
 class Interrupted(Exception):
@@ -21,14 +23,13 @@ class Interrupt:
     """Whether a signal came, and which."""
 
     number: int | None = None
-    _received: int = signal.SIGTERM
+    _received: int = int(signal.SIGTERM)
     _asked: int | None = None
 
     @property
     def name(self) -> str:
         """What to call it."""
-        name = signal.Signals(self.number or signal.SIGTERM).name
-        return "Ctrl-C" if name == "SIGINT" else name
+        return _name(self.number or signal.SIGTERM)
 
     def take(self, number: int) -> None:
         """A signal has come."""
@@ -57,29 +58,73 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Interrupt]:
-    """Takes the signals while the run goes on; a second one acts as it always does.
+def interrupts(say: Callable[[str], None] = print) -> Iterator[Interrupt]:
+    """Takes the signals while the run goes on; a second one ends it at once, unsaved.
 
     Python handles signals in the main thread only. With several processes JAX takes SIGTERM
     itself, so that all of them stop after the same step: the others are handed on to it.
-    What is ignored (under nohup, say) stays ignored.
+    What is ignored (under nohup, say) stays ignored. `say` is told where the answer takes time.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
+    seen = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
         del frame
+        seen.set()
         signal.signal(number, signal.SIG_DFL)
         interrupt.take(number)
 
-    numbers = [signal.SIGINT, signal.SIGHUP] + ([] if jax.process_count() > 1 else [signal.SIGTERM])
-    previous = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    several = jax.process_count() > 1
+    numbers = [signal.SIGINT, signal.SIGHUP] + ([] if several else [signal.SIGTERM])
+    left_alone = (signal.SIG_IGN, None)  # None is a handler that is not of Python
+    previous = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) not in left_alone}
     for number in previous:
         signal.signal(number, handle)
     try:
-        yield interrupt
+        with _answering({int(number) for number in previous}, seen, say):
+            yield interrupt
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _answering(
+    numbers: set[int], seen: threading.Event, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Answers a signal from a thread while the main one compiles, and cannot."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen() -> None:
+        came = False
+        while number := os.read(reader, 1):
+            if number[0] not in numbers:
+                continue
+            if came:
+                os._exit(128 + number[0])
+            came = True
+            if not seen.wait(_PATIENCE):
+                say(
+                    f"{_name(number[0])}: stopping once this is compiled or computed; "
+                    "a second one stops at once, and saves nothing"
+                )
+
+    thread = threading.Thread(target=listen, daemon=True)
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+
+def _name(number: int) -> str:
+    name = signal.Signals(number).name
+    return "Ctrl-C" if name == "SIGINT" else name

@@ -108,7 +108,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(meshes.in_force(mesh))
-        interrupt = stack.enter_context(interrupts())
+        interrupt = stack.enter_context(interrupts(lambda message: say(console, message)))
         stack.enter_context(_held(folder, record, resume, overwrite, console))
         checkpoints = stack.enter_context(
             Checkpoints(folder, config.keep, lambda message: say(console, message))

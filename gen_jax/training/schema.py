@@ -99,7 +99,8 @@ def _defaults(kind: type | None) -> dict[str, Any]:
         if field.default_factory is not dataclasses.MISSING:
             value = field.default_factory()
         if value is not dataclasses.MISSING and field.name not in ("parent", "name"):
-            value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                value = dataclasses.asdict(value)
             values[field.name] = list(value) if isinstance(value, tuple) else value
     return values
 

@@ -1,5 +1,6 @@
 """Starting from the weights of another run."""
 
+import dataclasses
 import hashlib
 import os
 from typing import Any
@@ -42,13 +43,15 @@ def weights_of(
 
 
 def begin(state: TrainState, params: Tree) -> TrainState:
-    """A new `state` with these parameters, which are its EMA too."""
+    """A new `state`, with these parameters, which are its EMA too."""
     sharding = state.step.sharding
 
     def place(leaf: np.ndarray) -> jax.Array:
         return jax.device_put(np.array(leaf), sharding)  # a copy: a training step uses it up
 
-    return state.replace(params=jax.tree.map(place, params), ema=jax.tree.map(place, params))
+    return dataclasses.replace(
+        state, params=jax.tree.map(place, params), ema=jax.tree.map(place, params)
+    )
 
 
 def _leaves(tree: Tree) -> dict[str, str]:

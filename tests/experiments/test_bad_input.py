@@ -23,6 +23,7 @@ from experiments import (
     sample,
     train,
 )
+from gen_jax.training.workdir import Workdir
 from tests.experiments.conftest import TINY, command
 
 SCRIPTS = {
@@ -149,6 +150,16 @@ MISTAKES = [
     (("gradient_variance", "{run}"), "GatedPixelCNN is not a VAE"),
     (("gradient_variance", "{vae}", "--repeats=1"), "repeats is 1"),
     (("gradient_variance", "{vae}", "--num-samples", "0"), "num_samples is (0,)"),
+    (("train", "gated-pixelcnn-digits", "--workdir="), "the folder of a run is ''"),
+    (("train", "gated-pixelcnn-digits", "--workdir=gs://bucket/run"), "accepted: a local path"),
+    (("train", "gated-pixelcnn-digits", "--workdir={foreign}", "--overwrite"), "it has no model"),
+    (("train", "gated-pixelcnn-digits", "--workdir={locked}"), "is in use by process"),
+    ((*DIGITS, "--training.optimizer.eps=inf"), "eps is inf; accepted: a finite number"),
+    ((*DIGITS, "--training.optimizer.learning-rate=inf"), "learning_rate is inf"),
+    ((*VAE, "--model.hidden", "100000000", "3"), "parameters, which with EMA, optimiser"),
+    ((*DIGITS, "--model.features=100000000"), "accepted: up to 2^20 features, and 2^31 entries"),
+    ((*DIGITS, "--init-from={tmp}/nowhere"), "nowhere is not a folder"),
+    ((*DIGITS, "--init-from={run}"), "its parameter head/convs_0/bias is float32[4]"),
 ]
 
 
@@ -170,14 +181,20 @@ def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
         if file.is_file() and file.stat().st_size > 64 and "ema" in file.parts:
             file.write_bytes(file.read_bytes()[:20])
     (nonsense / "run.json").write_text("{")
-    return {
-        "tmp": tmp,
-        "run": tiny_run,
-        "classes": tiny_class_run,
-        "vae": tiny_vae_run,
-        "damaged": damaged,
-        "nonsense": nonsense,
-    }
+    foreign, locked = tmp / "foreign", tmp / "locked"
+    foreign.mkdir()
+    (foreign / "run.json").write_text('{"run": 12}')
+    with Workdir(locked).lock():
+        yield {
+            "tmp": tmp,
+            "run": tiny_run,
+            "classes": tiny_class_run,
+            "vae": tiny_vae_run,
+            "damaged": damaged,
+            "nonsense": nonsense,
+            "foreign": foreign,
+            "locked": locked,
+        }
 
 
 def contents(folder):

@@ -1,12 +1,16 @@
 """experiments.train, as a user runs it."""
 
 import json
+import signal
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import gen_jax
-from tests.experiments.conftest import TINY, command
+from experiments import cli, demo, train
+from gen_jax import training
+from tests.experiments.conftest import TINY, command, train_tiny
 
 
 def test_trains_resumes_and_refuses(tmp_path):
@@ -33,6 +37,26 @@ def test_trains_resumes_and_refuses(tmp_path):
     assert other.returncode == 2
     assert other.stderr.count("\n") == 1
     assert "model.features is 4 there, 8 here" in other.stderr
+
+
+def test_stopped_scripts_end_with_the_status_of_the_signal(tmp_path, monkeypatch):
+    """`train && evaluate` must not go on with a part-trained model."""
+    stopped = training.TrainResult(3, False, None, None, signal.SIGTERM)
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: stopped)
+    for main, arguments in ((train.main, ["gated-pixelcnn-digits"]), (demo.main, [])):
+        with pytest.raises(SystemExit) as stop:
+            cli.run(main, [*arguments, f"--workdir={tmp_path}"])
+        assert stop.value.code == 128 + signal.SIGTERM
+
+
+def test_a_finished_run_is_finished_whether_its_curves_can_be_drawn_or_not(
+    tmp_path, monkeypatch, capsys
+):
+    finished = training.TrainResult(4, True, 4, 1.5)
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: finished)
+    monkeypatch.setattr(train, "save_curves", lambda folder: 1 / 0)
+    train_tiny(tmp_path)
+    assert "best: 1.5000 bits/dim" in capsys.readouterr().out
 
 
 def test_help_lists_presets_and_options():

@@ -293,6 +293,19 @@ def test_loading_says_what_is_wrong_in_one_line(copied, breakage, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(copied):
+    """And named where it is the one asked for."""
+    (copied / "checkpoints" / "2" / "optimizer" / "_METADATA").unlink()
+    with pytest.warns(training.DamagedWarning, match=r"checkpoints/2 is .*; step 5 is taken$"):
+        assert training.resolve_step(copied) == 5
+    with pytest.raises(ValueError, match=r"points/2 is damaged: a file .*; other steps: 4, 5$"):
+        training.resolve_step(copied, 2)
+    for step in (4, 5):
+        shutil.rmtree(copied / "checkpoints" / str(step) / "data")
+    with pytest.raises(ValueError, match=r"points/5 is damaged: a file .*; other steps: none$"):
+        training.resolve_step(copied)
+
+
 def test_loading_an_unknown_step_lists_the_known(saved):
     with pytest.raises(ValueError, match="no checkpoint of step 3; it has: 2, 4, 5"):
         gen_jax.load(str(saved), 3)

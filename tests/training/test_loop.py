@@ -1,6 +1,7 @@
 """A run: resumed bit-identical after any kill, stopped cleanly, refused when it is another."""
 
 import dataclasses
+import hashlib
 import io
 import itertools
 import os
@@ -22,8 +23,8 @@ from rich.console import Console
 import gen_jax
 from gen_jax import training
 from gen_jax.training import devices
+from gen_jax.training import interrupts as interrupts_file
 from gen_jax.training import records as records_file
-from gen_jax.training.interrupts import interrupts
 from gen_jax.training.records import Records
 from gen_jax.training.workdir import Workdir
 
@@ -145,11 +146,24 @@ def test_a_signal_before_the_first_step_begins_nothing(tmp_path, monkeypatch):
     assert training.complete_steps(tmp_path) == {}
 
 
+def test_a_signal_while_something_compiles_is_answered_at_once(monkeypatch):
+    monkeypatch.setattr(interrupts_file, "_PATIENCE", 0.01)
+    said = []
+    with interrupts_file.interrupts(said.append) as interrupt:
+        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        sender.start()
+        # Like a compiler it lets other threads run, and Python handle no signal.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+    assert interrupt.number == signal.SIGINT
+    assert len(said) == 1
+    assert said[0].startswith("Ctrl-C: stopping once this is compiled")
+
+
 def test_ignored_signals_stay_ignored():
     """As nohup asks for."""
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with interrupts():
+        with interrupts_file.interrupts():
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, previous)
