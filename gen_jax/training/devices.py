@@ -243,34 +243,23 @@ def score(
     Raises ValueError if there are no batches.
     """
     mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
-    with meshes.in_force(mesh):
-        return _evaluate(model, params, batches, key, objective, mesh)
-
-
-def _evaluate(
-    model: nn.Module,
-    params: Tree,
-    batches: Iterable[Batch],
-    key: Key,
-    objective: Objective,
-    mesh: Mesh,
-) -> Evaluation:
-    params = jax.device_put(params, replicated(mesh))
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)
-    for i, batch in enumerate(batches):
-        image_shape = batch["images"].shape[1:]
-        batch = put_batch(batch, mesh)
-        nats, terms = step(
-            params, batch, jax.random.fold_in(key, i), model=model, objective=objective
-        )
-        # Read a batch only once the next is on its way.
-        if previous is not None:
-            values.append(_rows(previous))
-        previous = {**terms, "nats": nats, "mask": batch["mask"]}
-    if previous is None:
-        raise ValueError("there is nothing to evaluate: no batches")
-    values.append(_rows(previous))
+    with meshes.in_force(mesh):
+        params = jax.device_put(params, replicated(mesh))
+        for i, batch in enumerate(batches):
+            image_shape = batch["images"].shape[1:]
+            batch = put_batch(batch, mesh)
+            nats, terms = step(
+                params, batch, jax.random.fold_in(key, i), model=model, objective=objective
+            )
+            # Read a batch only once the next is on its way.
+            if previous is not None:
+                values.append(_rows(previous))
+            previous = {**terms, "nats": nats, "mask": batch["mask"]}
+        if previous is None:
+            raise ValueError("there is nothing to evaluate: no batches")
+        values.append(_rows(previous))
     columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
     return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
 
