@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_jax import sampling
-from gen_jax.layers.attention import CausalAttention, attend, attend_many
+from gen_jax.layers.attention import Cached, CausalAttention, Memory, attend, attend_many
 from gen_jax.layers.query_blocks import QueryBlocks
 
 from .cases import (
@@ -177,7 +177,7 @@ def test_runs_of_keys_share_one_softmax(x64):
     mask = np.random.default_rng(0).random((5, 9)) < 0.5
     mask[:, -1] = True
     runs = [
-        (keys[:, :, a:b], values[:, :, a:b], jnp.asarray(mask[:, a:b]))
+        Memory(Cached(keys[:, :, a:b], values[:, :, a:b]), jnp.asarray(mask[:, a:b]))
         for a, b in ((0, 4), (4, 4), (4, 9))
     ]
     expected = dense_attention(*map(np.asarray, (queries, keys, values)), mask)
@@ -192,7 +192,7 @@ def test_scores_and_softmax_are_wider_than_bfloat16():
     )
     by_cells = (jnp.swapaxes(x, 2, 3) for x in (keys, values))
     for attended in (
-        attend(queries, [(keys, values, None)]),
+        attend(queries, [Memory(Cached(keys, values))]),
         attend_many(queries, *by_cells, jnp.ones((1, 2), bool)),
     ):
         assert attended.dtype == jnp.bfloat16
@@ -213,7 +213,7 @@ BLOCKS = [
 @pytest.mark.parametrize("blocks", BLOCKS, ids=str)
 def test_blockwise_attention_is_dense_attention(x64, blocks):
     """The whole-image view, and its gradient, against one softmax under `seen`."""
-    layer = CausalAttention(8, 2, blocks, 1.0, "float64")
+    layer = CausalAttention(features=8, num_heads=2, blocks=blocks, out_scale=1.0, dtype="float64")
     sites = blocks.order.size
     x = normal(2, sites, 8)
     shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
@@ -245,7 +245,9 @@ def test_memory_grows_with_the_sites_not_with_their_square(attention):
     needed = []
     for size in (16, 32):
         blocks = QueryBlocks(attention, size, size, (4, 8), (4, 8))
-        layer = CausalAttention(8, 2, blocks, 1.0, "float32")
+        layer = CausalAttention(
+            features=8, num_heads=2, blocks=blocks, out_scale=1.0, dtype="float32"
+        )
         x = jax.ShapeDtypeStruct((1, size * size, 8), jnp.float32)
         variables = jax.eval_shape(layer.init, jax.random.key(0), x)
 
@@ -262,7 +264,7 @@ def test_memory_grows_with_the_sites_not_with_their_square(attention):
 def test_no_scores_are_kept_for_the_backward_pass(attention):
     """What the gradient of a layer keeps is no larger than its queries, keys and values here."""
     blocks = QueryBlocks(attention, 16, 16, (4, 8), (4, 8))
-    layer = CausalAttention(8, 2, blocks, 1.0, "float32")
+    layer = CausalAttention(features=8, num_heads=2, blocks=blocks, out_scale=1.0, dtype="float32")
     x = normal(1, 256, 8)
     variables = jax.jit(layer.init)(jax.random.key(0), x)
     _, backward = jax.vjp(lambda x: layer.apply(variables, x), x)
@@ -319,8 +321,14 @@ def test_steps_of_full_attention_on_an_accelerator(x64, monkeypatch):
     model = make("ImageTransformer-full", "bernoulli", (3, 5), dtype="float64")
     variables, images = perturbed(model), some_images(model, 2)
     whole = whole_image_params(model, variables, images, None)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     steps = jax.jit(lambda *x: next_site_params.__wrapped__(model, *x, None))
+    traced = steps.trace(variables, images)
+    on_cpu, on_gpu = (
+        traced.lower(lowering_platforms=(platform,)).as_text() for platform in ("cpu", "cuda")
+    )
+    assert on_gpu.count("stablehlo.case") < on_cpu.count("stablehlo.case")
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda cpu, default: default())
+    jax.clear_caches()
     assert "cond" not in str(jax.make_jaxpr(steps)(variables, images))
     np.testing.assert_allclose(steps(variables, images), whole, atol=1e-10)
 

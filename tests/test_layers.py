@@ -49,7 +49,14 @@ def test_masked_convolution_reads_what_its_mask_opens(x64, mask, groups, above, 
     """Rows above and pixels to the left whole; at the centre, i < o (mask A) or i <= o (B)."""
     per_in, per_out = 2, 3
     layer = MaskedConv(
-        per_in * groups, per_out * groups, mask, groups, above, side, parts, dtype="float64"
+        in_features=per_in * groups,
+        features=per_out * groups,
+        mask=mask,
+        groups=groups,
+        above=above,
+        side=side,
+        parts=parts,
+        dtype="float64",
     )
     found = reads(layer, 4, 5, per_in * groups)
     for r, c, o, up, left, i in np.ndindex(found.shape):
@@ -66,12 +73,13 @@ def test_masked_convolution_reads_what_its_mask_opens(x64, mask, groups, above, 
 
 def test_one_group_and_mask_a_close_the_centre(x64):
     """Of a 1 × 1 convolution nothing is left but the bias."""
-    assert not reads(MaskedConv(3, 4, "A", dtype="float64"), 2, 2, 3).any()
+    layer = MaskedConv(in_features=3, features=4, mask="A", dtype="float64")
+    assert not reads(layer, 2, 2, 3).any()
 
 
 def test_rows_convolution_reads_rows_up_to_its_own(x64):
     """All columns in reach of this row and those above; shifted down it is causal by rows."""
-    layer = RowsConv(2, 3, rows=3, width=5, dtype="float64")
+    layer = RowsConv(in_features=2, features=3, rows=3, columns=5, dtype="float64")
     found = reads(layer, 5, 6, 2)
     for r, c, _, up, left, _ in np.ndindex(found.shape):
         assert found[r, c, 0, up, left, 0] == (0 <= r - up < 3 and abs(c - left) <= 2)
@@ -93,7 +101,7 @@ def test_gate_is_tanh_times_sigmoid(x64):
 
 def test_convolution_by_hand(x64):
     """The sum over taps, zeros outside the image, the bias everywhere."""
-    layer = MaskedConv(2, 3, "B", 1, 1, 1, dtype="float64")
+    layer = MaskedConv(in_features=2, features=3, mask="B", above=1, side=1, dtype="float64")
     x = np.asarray(normal(1, 3, 4, 2))
     variables = perturbed(layer, jnp.asarray(x))
     p = jax.tree.map(np.asarray, variables["params"])
@@ -115,10 +123,10 @@ def rows_of(x):
     return jnp.transpose(x, (1, 2, 0, 3))
 
 
-@pytest.mark.parametrize(("rows", "width"), [(1, 1), (2, 3), (4, 7)])
-def test_rows_convolution_row_by_row(x64, rows, width):
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (4, 7)])
+def test_rows_convolution_row_by_row(x64, rows, columns):
     """`row` of the rows so far, with zeros above the image, is the whole image's row."""
-    layer = RowsConv(2, 3, rows, width, dtype="float64")
+    layer = RowsConv(in_features=2, features=3, rows=rows, columns=columns, dtype="float64")
     x = normal(2, 5, 4, 2)
     variables = perturbed(layer, x)
     whole = rows_of(layer.apply(variables, x))
@@ -136,10 +144,10 @@ def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, 
     per_in, per_out, batch, height, width = 2, 3, 2, 3, 4
     features = per_in * groups
     layer = MaskedConv(
-        features,
-        per_out * groups,
-        mask,
-        groups,
+        in_features=features,
+        features=per_out * groups,
+        mask=mask,
+        groups=groups,
         above=above,
         side=side,
         parts=parts,
@@ -156,11 +164,11 @@ def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, 
     @jax.jit
     def pixel(window, centre, context, second):
         # The groups still to come are not there at all, so they cannot be read.
-        def group(layer, g):
-            out = layer.group(g, window, centre[: g + (mask == "B")], second)
-            return out if context is None else out + layer.pick(context, g)
+        def site(layer, s):
+            out = layer.site(s, window, centre[: s + (mask == "B")], second)
+            return out if context is None else out + layer.pick(context, s)
 
-        return [layer.apply(variables, g, method=group) for g in range(groups)]
+        return [layer.apply(variables, s, method=site) for s in range(groups)]
 
     for r, c in np.ndindex(height, width):
         context = None
@@ -171,7 +179,7 @@ def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, 
         if side:
             left = padded[r + above, c : c + side]  # [side, B, F]
             window = jnp.swapaxes(left, 0, 1).reshape(batch, -1)
-        centre = jnp.split(x[:, r, c], groups, axis=-1)
+        centre = tuple(jnp.split(x[:, r, c], groups, axis=-1))
         at = None if second is None else second[:, r, c]
         for g, out in enumerate(pixel(window, centre, context, at)):
             expected = whole[:, r, c, :, g].reshape(batch, -1)
@@ -181,24 +189,29 @@ def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_head_site_by_site(x64, groups):
     """Group g of the output from groups 0 … g of the input, which come one by one."""
-    layer = Head(2 * groups, (4 * groups, 3 * groups), 5 * groups, groups, "float64")
+    layer = Head(
+        in_features=2 * groups,
+        hidden=(4 * groups, 3 * groups),
+        features=5 * groups,
+        groups=groups,
+        dtype="float64",
+    )
     x = normal(2, 3, 4, 2 * groups)
     variables = perturbed(layer, x)
     whole = layer.apply(variables, x)
-    inputs = []
 
-    def groups_in_turn(head):
-        group = head.pixel(inputs)
-        for g in range(groups):
-            inputs.append(x[:, 1, 2, 2 * g : 2 * g + 2])
-            yield group(g)
+    def sites_in_turn(head):
+        state = head.open_pixel()
+        for s in range(groups):
+            state, params = head.site(s, state, x[:, 1, 2, 2 * s : 2 * s + 2])
+            yield params
 
-    outputs = layer.apply(variables, method=lambda head: list(groups_in_turn(head)))
+    outputs = layer.apply(variables, method=lambda head: list(sites_in_turn(head)))
     np.testing.assert_allclose(jnp.concatenate(outputs, axis=-1), whole[:, 1, 2], atol=1e-12)
 
 
 def test_head_is_causal_by_groups(x64):
-    layer = Head(6, (12, 9), 15, 3, "float64")
+    layer = Head(in_features=6, hidden=(12, 9), features=15, groups=3, dtype="float64")
     found = reads(layer, 1, 2, 6)
     for c, o, left, i in itertools.product(range(2), range(15), range(2), range(6)):
         if left != c or i // 2 > o // 5:
@@ -219,7 +232,7 @@ def test_push_moves_the_window_by_a_pixel(x64):
 @pytest.mark.parametrize("groups", [1, 3])
 def test_initial_outputs_have_the_variance_of_the_inputs(mask, groups):
     """The fan-in counts open taps only, so that depth neither blows up nor dies out."""
-    layer = MaskedConv(24, 240, mask, groups, above=1, side=1)
+    layer = MaskedConv(in_features=24, features=240, mask=mask, groups=groups, above=1, side=1)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 24)), jnp.float32)
     out = layer.apply(layer.init(jax.random.key(0), x), x)
     assert 0.8 < float(jnp.std(out[:, 1:, 1:-1])) < 1.25
@@ -229,7 +242,11 @@ def test_initial_outputs_have_the_variance_of_the_inputs(mask, groups):
 def test_parameters_stay_float32(dtype):
     """The compute type is that of the input; parameters are float32."""
     x = jnp.zeros((1, 3, 3, 2), dtype)
-    for layer in (MaskedConv(2, 4, "B", 1, 1, 1, dtype=dtype), RowsConv(2, 4, 2, 3, dtype)):
+    sizes = {"in_features": 2, "features": 4, "dtype": dtype}
+    for layer in (
+        MaskedConv(**sizes, mask="B", above=1, side=1),
+        RowsConv(**sizes, rows=2, columns=3),
+    ):
         out, variables = layer.init_with_output(jax.random.key(0), x)
         assert out.dtype == dtype
         assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}

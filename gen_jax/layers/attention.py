@@ -14,6 +14,7 @@ sees whom.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,10 +24,44 @@ from jax.ad_checkpoint import checkpoint_name
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import QueryBlocks
-from gen_jax.typing import Array, Bool, Carry, Dtype, Float, Integer
+from gen_jax.typing import Array, Bool, Dtype, Float, Int, Integer
 
-# Keys, values, and which of them are there (None: all).
-Memory = tuple[Float[Array, "B heads _ D"], Float[Array, "B heads _ D"], Array | None]
+
+class Cached(NamedTuple):
+    """Keys and values of a run of cells, or of a rectangle of them."""
+
+    keys: Float[Array, "B heads *cells D"]
+    values: Float[Array, "B heads *cells D"]
+
+
+class AttentionCarry(NamedTuple):
+    """Keys and values that are still to be read."""
+
+    own: Cached
+    """Of the block being drawn, one run of its steps."""
+    memories: tuple[Cached, ...]
+    """What the block remembers. full: a run for each block that another one follows; else one."""
+    grid: Cached | None
+    """local_2d: of the rows above, and of the current row of blocks, as they lie."""
+
+
+class Place(NamedTuple):
+    """Where a step is, and what is around it."""
+
+    step: Int[Array, ""]
+    """In its block."""
+    block: Int[Array, ""]
+    remembered: Bool[Array, " slots"]
+    """Which cells of the block's memory are in the image."""
+    own_cells: Bool[Array, " steps"]
+    """Which cells of the block are."""
+
+
+class Memory(NamedTuple):
+    """A run of keys and values, and which of them are there (None: all)."""
+
+    cached: Cached
+    there: Bool[Array, "..."] | None = None
 
 
 def attend(
@@ -36,16 +71,16 @@ def attend(
 
     Scores and softmax are at least in float32.
     """
-    memories = [memory for memory in memories if memory[0].shape[2]]
+    memories = [memory for memory in memories if memory.cached.keys.shape[2]]
     dtype = jnp.float64 if queries.dtype == jnp.float64 else jnp.float32
     queries = queries * queries.shape[-1] ** -0.5
     scores = []
-    for keys, _, mask in memories:
+    for (keys, _), there in memories:
         run = jnp.einsum("bhqd,bhkd->bhqk", queries, keys, preferred_element_type=dtype)
-        if mask is not None:
+        if there is not None:
             # Added, not selected: XLA's CPU backend makes no vectors of a maximum over a choice.
-            unseen = jnp.where(mask, 0, -jnp.inf).astype(dtype)
-            run = run + unseen.reshape((1,) * (4 - mask.ndim) + mask.shape)
+            unseen = jnp.where(there, 0, -jnp.inf).astype(dtype)
+            run = run + unseen.reshape((1,) * (4 - there.ndim) + there.shape)
         scores.append(run)
     # No softmax is over nothing: a block's first cell is in the image, and all of it attend to it.
     joined = jnp.concatenate(scores, axis=-1)
@@ -53,7 +88,7 @@ def attend(
     lengths = [run.shape[-1] for run in scores]
     parts = [
         jnp.einsum("bhqk,bhkd->bhqd", run.astype(queries.dtype), values)
-        for run, (_, values, _) in zip(
+        for run, ((_, values), _) in zip(
             jnp.split(weights, np.cumsum(lengths)[:-1], axis=-1), memories, strict=True
         )
     ]
@@ -84,7 +119,7 @@ def attend_many(
     return checkpoint_name(attended, "attended") / total.astype(queries.dtype)
 
 
-class CausalAttention(nn.Module):
+class CausalAttention(nn.Module, kw_only=True):
     """Multi-head self-attention: each cell sees its block's memory, and its block up to itself."""
 
     features: int
@@ -111,73 +146,83 @@ class CausalAttention(nn.Module):
         attended = view(blocks, queries, keys, values)
         return self.out(jnp.swapaxes(attended, 1, 2).reshape(batch, cells, -1))
 
-    # Next site. The carry: keys and values of the block so far and of its memory; for local_2d
-    # those of all cells that later blocks remember too, the rows above and the row of blocks.
+    # Next site.
 
-    def init_carry(self, batch: int) -> Carry:
-        def zeros(*cells: int) -> tuple[Array, Array]:
+    def init_carry(self, batch: int) -> AttentionCarry:
+        def zeros(*cells: int) -> Cached:
             shape = (batch, self.num_heads, *cells, self.features // self.num_heads)
-            return jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)
+            return Cached(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
         blocks = self.blocks
         steps, slots = blocks.cells.shape[1], blocks.memory.shape[1]
-        if blocks.attention == "full":  # a run of memory for each block that another one follows
-            return zeros(steps), [zeros(steps) for _ in range(len(blocks.cells) - 1)], None
+        if blocks.attention == "full":
+            memories = tuple(zeros(steps) for _ in range(len(blocks.cells) - 1))
+            return AttentionCarry(zeros(steps), memories, None)
         if blocks.attention == "local_1d":
-            return zeros(steps), [zeros(slots)], None
+            return AttentionCarry(zeros(steps), (zeros(slots),), None)
         (_, sides), (above, _) = blocks.padding, blocks.reach
-        width = sum(sides) + blocks.grid[1]
-        return zeros(steps), [zeros(slots)], zeros(above + blocks.size[0], width)
+        columns = sum(sides) + blocks.grid[1]
+        return AttentionCarry(zeros(steps), (zeros(slots),), zeros(above + blocks.size[0], columns))
 
-    def begin_block(self, carry: Carry, block: Integer[Array, ""]) -> Carry:
+    def begin_block(self, carry: AttentionCarry, block: Integer[Array, ""]) -> AttentionCarry:
         """The block just finished becomes memory, as far as `block` remembers it."""
-        own, memories, cache = carry
+        own = carry.own
         if self.blocks.attention == "full":
-            memories = [
+            memories = (
                 jax.tree.map(functools.partial(jnp.where, block == n + 1), own, memory)
-                for n, memory in enumerate(memories)
-            ]
-        elif self.blocks.attention == "local_1d":
+                for n, memory in enumerate(carry.memories)
+            )
+            return carry._replace(memories=tuple(memories))
+        if carry.grid is None:
             slots = self.blocks.memory.shape[1]  # none if there is but one block
-            memories = [jax.tree.map(lambda x: x[:, :, :slots], own)]
-        else:
-            moved = [_flanges(self.blocks, block, *pair) for pair in zip(own, cache, strict=True)]
-            cache, memory = zip(*moved, strict=True)
-            memories = [memory]
-        return own, memories, cache
+            return carry._replace(memories=(jax.tree.map(lambda x: x[:, :, :slots], own),))
+        (keys, keys_seen), (values, values_seen) = (
+            _flanges(self.blocks, block, *pair) for pair in zip(own, carry.grid, strict=True)
+        )
+        memory = Cached(keys_seen, values_seen)
+        return AttentionCarry(own, (memory,), Cached(keys, values))
 
     def step(
-        self,
-        carry: Carry,
-        x: Float[Array, "B F"],
-        t: Integer[Array, ""],
-        block: Integer[Array, ""],
-        remembered: Bool[Array, " slots"],
-        own_cells: Bool[Array, " steps"],
-    ) -> tuple[Carry, Float[Array, "B F"]]:
-        """Step `t` of `block`: `remembered` and `own_cells` mark cells that are in the image."""
-        own, memories, cache = carry
+        self, carry: AttentionCarry, x: Float[Array, "B F"], place: Place
+    ) -> tuple[AttentionCarry, Float[Array, "B F"]]:
         batch = x.shape[0]
         query, key, value = jnp.moveaxis(self.qkv(x).reshape(batch, 3, self.num_heads, 1, -1), 1, 0)
-        corner = (0, 0, t, 0)
-        keys, values = (
-            jax.lax.dynamic_update_slice(past, now, corner)
-            for past, now in zip(own, (key, value), strict=True)
+        corner = (0, 0, place.step, 0)
+        own = Cached(
+            *(
+                jax.lax.dynamic_update_slice(past, now, corner)
+                for past, now in zip(carry.own, (key, value), strict=True)
+            )
         )
-        so_far = (keys, values, (jnp.arange(keys.shape[2]) <= t) & own_cells)
-        if self.blocks.attention != "full":
-            attended = attend(query, [(*memory, remembered) for memory in memories] + [so_far])
-        elif jax.default_backend() == "cpu":
-            # Only what exists is read: a branch for each number of complete blocks.
-            def branch(count: int):
-                return lambda: attend(query, [(*m, None) for m in memories[:count]] + [so_far])
+        steps = jnp.arange(own.keys.shape[2])
+        so_far = Memory(own, (steps <= place.step) & place.own_cells)
+        if self.blocks.attention == "full":
+            attended = self._attend_to_complete(query, carry.memories, so_far, place.block)
+        else:
+            memories = [Memory(memory, place.remembered) for memory in carry.memories]
+            attended = attend(query, [*memories, so_far])
+        return carry._replace(own=own), self.out(attended.reshape(batch, -1))
 
-            branches = [branch(count) for count in range(len(memories) + 1)]
-            attended = jax.lax.switch(block, branches)
-        else:  # an accelerator would wait for the host at every branch
-            complete = [(*m, (block > n)[None]) for n, m in enumerate(memories)]
-            attended = attend(query, [*complete, so_far])
-        return ((keys, values), memories, cache), self.out(attended.reshape(batch, -1))
+    def _attend_to_complete(
+        self,
+        query: Float[Array, "B heads 1 D"],
+        memories: tuple[Cached, ...],
+        so_far: Memory,
+        block: Int[Array, ""],
+    ) -> Float[Array, "B heads 1 D"]:
+        """Full attention: to the blocks before `block`, and to its own so far."""
+
+        def read_what_exists() -> Array:  # a branch for each number of complete blocks
+            def branch(count: int) -> Callable[[], Array]:
+                return lambda: attend(query, [*map(Memory, memories[:count]), so_far])
+
+            return jax.lax.switch(block, [branch(n) for n in range(len(memories) + 1)])
+
+        def read_all() -> Array:  # an accelerator would wait for the host at every branch
+            complete = [Memory(m, (block > n)[None]) for n, m in enumerate(memories)]
+            return attend(query, [*complete, so_far])
+
+        return jax.lax.platform_dependent(cpu=read_what_exists, default=read_all)
 
 
 def _attend_to_rectangles(

@@ -1,7 +1,6 @@
 """A masked convolution that knows the class, with its two views."""
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,10 +8,35 @@ import jax.numpy as jnp
 
 from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import MaskedConv, push
-from gen_jax.typing import Array, Carry, Dtype, Float, Labels
+from gen_jax.layers.site_layer import Groups, grown
+from gen_jax.typing import Array, Dtype, Float, Int, Labels
 
 
-class ClassConv(nn.Module):
+class ClassConvCarry(NamedTuple):
+    """What the convolution reads of the pixels before one."""
+
+    rows: Float[Array, "rows W B I"]
+    """Rows above in its input; the last is the row being drawn, written pixel by pixel."""
+    window: Float[Array, "B SI"]
+    """The pixels to the left, flattened."""
+    classes: Float[Array, "B O"] | None
+    """The projection of the class."""
+
+
+class ClassConvState(NamedTuple):
+    """A pixel's way through the convolution."""
+
+    carry: ClassConvCarry
+    """As it was before the pixel."""
+    above: Float[Array, "B O"]
+    """What the rows above and the class contribute."""
+    column: Int[Array, ""]
+    """Where in its row the pixel is."""
+    inputs: Groups
+    """The pixel's own input groups so far."""
+
+
+class ClassConv(nn.Module, kw_only=True):
     """A masked k × k convolution plus the projection of the class; `reach` is k // 2."""
 
     in_features: int
@@ -25,10 +49,10 @@ class ClassConv(nn.Module):
 
     def setup(self) -> None:
         self.conv = MaskedConv(
-            self.in_features,
-            self.features,
-            self.mask,
-            self.groups,
+            in_features=self.in_features,
+            features=self.features,
+            mask=self.mask,
+            groups=self.groups,
             above=self.reach,
             side=self.reach,
             dtype=self.dtype,
@@ -40,34 +64,39 @@ class ClassConv(nn.Module):
         out = self.conv(x)
         return out if self.num_classes is None else out + self.classes(labels)[:, None, None, :]
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
-        rows = jnp.zeros((self.reach, width, batch, self.in_features), self.dtype)
-        window = jnp.zeros((batch, self.reach * self.in_features), self.dtype)
-        return rows, window, None if self.num_classes is None else self.classes(labels)
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> ClassConvCarry:
+        return ClassConvCarry(
+            rows=jnp.zeros((self.reach, width, batch, self.in_features), self.dtype),
+            window=jnp.zeros((batch, self.reach * self.in_features), self.dtype),
+            classes=None if self.num_classes is None else self.classes(labels),
+        )
 
-    def begin_row(self, carry: Carry) -> tuple[Carry, Float[Array, "W B O"]]:
+    def begin_row(self, carry: ClassConvCarry) -> tuple[ClassConvCarry, Float[Array, "W B O"]]:
         """The rows above and the class, for every column; then room for a new row."""
-        rows, window, classes = carry
-        context = self.conv.row_above(rows)
-        if classes is not None:
-            context = context + classes[None]
-        rows = jnp.concatenate([rows[1:], jnp.zeros_like(rows[:1])])
-        return (rows, jnp.zeros_like(window), classes), context
+        above = self.conv.row_above(carry.rows)
+        if carry.classes is not None:
+            above = above + carry.classes[None]
+        rows = jnp.concatenate([carry.rows[1:], jnp.zeros_like(carry.rows[:1])])
+        return carry._replace(rows=rows, window=jnp.zeros_like(carry.window)), above
 
-    def pixel(
-        self, carry: Carry, context: Float[Array, "B O"], column: Array, inputs: list[Array]
-    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
-        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        rows, window, classes = carry
-        outputs: list[Array] = []
+    def open_pixel(
+        self, carry: ClassConvCarry, context: Float[Array, "B O"], column: Int[Array, ""]
+    ) -> ClassConvState:
+        return ClassConvState(carry, context, column, ())
 
-        def group(s: int) -> None:
-            outputs.append(self.conv.group(s, window, inputs) + self.conv.pick(context, s))
+    def site(
+        self, s: int, state: ClassConvState, x: Float[Array, "B G"] | None
+    ) -> tuple[ClassConvState, Float[Array, "B G2"]]:
+        inputs = grown(state.inputs, x)
+        out = self.conv.site(s, state.carry.window, inputs) + self.conv.pick(state.above, s)
+        return state._replace(inputs=inputs), out
 
-        def finish() -> Carry:
-            pixel = jnp.concatenate(inputs, axis=-1)
-            corner = (self.reach - 1, column, 0, 0)
-            rows_now = jax.lax.dynamic_update_slice(rows, pixel[None, None], corner)
-            return rows_now, push(window, pixel), classes
-
-        return group, outputs, finish
+    def close_pixel(
+        self, state: ClassConvState, x: Float[Array, "B G"] | None = None
+    ) -> ClassConvCarry:
+        carry, pixel = state.carry, jnp.concatenate(grown(state.inputs, x), axis=-1)
+        corner = (self.reach - 1, state.column, 0, 0)
+        return carry._replace(
+            rows=jax.lax.dynamic_update_slice(carry.rows, pixel[None, None], corner),
+            window=push(carry.window, pixel),
+        )

@@ -1,8 +1,8 @@
 """Causal convolutions, each with its two views.
 
 Whole image: `__call__` on `[B, H, W, features]`. Next site: rows above come in once a row
-(`above`, over `[rows, W, B, features]`), then a pixel at a time, one channel group after the other
-(`group`, a plain matmul over a small window). Both views read the same parameters, and the
+(`row_above`, over `[rows, W, B, features]`), then a pixel at a time, one channel group after the
+other (`site`, a plain matmul over a small window). Both views read the same parameters, and the
 tests hold them equal.
 
 **Channel groups** (van den Oord et al. 2016, §3.4). Feature maps fall into contiguous groups, one
@@ -12,8 +12,7 @@ group, mask A closes the centre pixel.
 """
 
 import itertools
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -79,8 +78,8 @@ def _rows_matmul(
     return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-class RowsConv(nn.Module):
-    """Unmasked convolution over this row and `rows - 1` above, all columns in reach.
+class RowsConv(nn.Module, kw_only=True):
+    """Unmasked convolution over this row and `rows - 1` above, `columns` wide.
 
     The vertical stack's convolution. It is not causal by itself: its output at row r must be
     shifted down before any site of row r reads it.
@@ -89,12 +88,12 @@ class RowsConv(nn.Module):
     in_features: int
     features: int
     rows: int
-    width: int
+    columns: int
     dtype: Dtype = "float32"
 
     def setup(self) -> None:
-        shape = (self.rows, self.width, self.in_features, self.features)
-        init = kernel_init(self.rows * self.width * self.in_features)
+        shape = (self.rows, self.columns, self.in_features, self.features)
+        init = kernel_init(self.rows * self.columns * self.in_features)
         self.kernel = self.param("kernel", init, shape, param_dtype(self.dtype))
         zeros = nn.initializers.zeros
         self.bias = self.param("bias", zeros, (self.features,), param_dtype(self.dtype))
@@ -109,7 +108,7 @@ class RowsConv(nn.Module):
         )
 
 
-class MaskedConv(nn.Module):
+class MaskedConv(nn.Module, kw_only=True):
     """Causal convolution: `above` rows above, `side` pixels to the left, and the centre by `mask`.
 
     The rows above are read `side` pixels to both sides. `parts` (2 for a gate's two halves) are
@@ -162,14 +161,14 @@ class MaskedConv(nn.Module):
         """What the `above` rows above contribute to a row's outputs."""
         return _rows_matmul(rows, self.kernel_above.astype(rows.dtype))
 
-    def group(
+    def site(
         self,
-        group: int,
+        s: int,
         window: Float[Array, "B SI"] | None,
-        centre: list[Float[Array, "B G"]],
+        centre: tuple[Float[Array, "B G"], ...],
         beside: Float[Array, "B J"] | None = None,
     ) -> Float[Array, "_ PG"]:
-        """Output group `group` of one pixel.
+        """The output group of site s at one pixel.
 
         `window` holds the `side` pixels to the left, flattened; `centre` the pixel's own input
         groups so far, of which only those that the mask opens are read.
@@ -177,25 +176,32 @@ class MaskedConv(nn.Module):
         # One matmul of all inputs. `beside` goes through it too, though a whole row of it is
         # known before: added to the result instead, XLA's CPU backend fuses its dynamic slice
         # into the gate, which then is not vectorized (measured: 10 against 1 ns an element).
-        open_groups = group + (self.mask == "B")
+        open_groups = s + (self.mask == "B")
         num_rows = self.side * self.in_features + open_groups * (self.in_features // self.groups)
-        inputs = ([] if window is None else [window]) + centre[:open_groups]
+        inputs = (() if window is None else (window,)) + centre[:open_groups]
         kernel = self.kernel.reshape(-1, self.kernel.shape[-1])[:num_rows]
         if beside is not None:
-            inputs.append(beside)
+            inputs = (*inputs, beside)
             kernel = jnp.concatenate([kernel, self.kernel_beside])
         dtype = jnp.dtype(self.dtype)
-        bias = self.pick(self.bias.astype(dtype)[None], group)
+        bias = self.pick(self.bias.astype(dtype)[None], s)
         if not inputs:  # mask A of a 1 × 1 convolution: nothing is open to the first group
             return bias
-        return jnp.concatenate(inputs, axis=-1) @ self.pick(kernel.astype(dtype), group) + bias
+        return jnp.concatenate(inputs, axis=-1) @ self.pick(kernel.astype(dtype), s) + bias
 
-    def pick(self, x: Array, group: int) -> Array:
-        """The columns of output group `group`, in every part."""
-        return pick(x, group, self.groups, self.parts)
+    def pick(self, x: Array, s: int) -> Array:
+        """The columns of the output group of site s, in every part."""
+        return pick(x, s, self.groups, self.parts)
 
 
-class Head(nn.Module):
+class HeadState(NamedTuple):
+    """A pixel's way through the head."""
+
+    inputs: tuple[tuple[Float[Array, "B G"], ...], ...]
+    """Of each convolution, the input groups so far."""
+
+
+class Head(nn.Module, kw_only=True):
     """ReLU and masked 1 × 1 convolutions down to the parameters of every site."""
 
     in_features: int
@@ -207,7 +213,7 @@ class Head(nn.Module):
     def setup(self) -> None:
         widths = (self.in_features, *self.hidden, self.features)
         self.convs = [
-            MaskedConv(i, o, "B", self.groups, dtype=self.dtype)
+            MaskedConv(in_features=i, features=o, mask="B", groups=self.groups, dtype=self.dtype)
             for i, o in itertools.pairwise(widths)
         ]
 
@@ -216,18 +222,19 @@ class Head(nn.Module):
             x = conv(jax.nn.relu(x))
         return x
 
-    def pixel(self, inputs: list[Array]) -> Callable[[int], Float[Array, "B P"]]:
-        """The parameters of a pixel's next site, as soon as `inputs` has grown by its group."""
-        so_far: list[list[Array]] = [[] for _ in self.convs]
+    def open_pixel(self) -> HeadState:
+        """Before the first site of a pixel."""
+        return HeadState(((),) * len(self.convs))
 
-        def group(s: int) -> Array:
-            x = inputs[s]
-            for conv, features in zip(self.convs, so_far, strict=True):
-                features.append(jax.nn.relu(x))
-                x = conv.group(s, None, features)
-            return x
-
-        return group
+    def site(
+        self, s: int, state: HeadState, x: Float[Array, "B G"]
+    ) -> tuple[HeadState, Float[Array, "B P"]]:
+        """The parameters of site s, from its group of the features."""
+        inputs = []
+        for conv, before in zip(self.convs, state.inputs, strict=True):
+            inputs.append((*before, jax.nn.relu(x)))
+            x = conv.site(s, None, inputs[-1])
+        return HeadState(tuple(inputs)), x
 
 
 def push(window: Float[Array, "B SI"], pixel: Float[Array, "B I"]) -> Float[Array, "B SI"]:

@@ -4,30 +4,56 @@ Diagonal d holds the pixels (i, d − i). Both neighbours that a pixel needs, (i
 (i − 1, d − i), lie on diagonal d − 1, in rows i and i − 1 (van den Oord et al. 2016, figure 3).
 
 The H + W − 1 diagonals have H · W pixels between them, but a scan computes H rows on each: on a
-square image twice what is needed. Where arithmetic counts more than the number of steps, several
-images stand side by side (`side_by_side`): while a row of one is complete, that of the next begins.
+square image twice what is needed. On a CPU, where arithmetic counts more than the number of steps,
+several images stand side by side (`side_by_side`): while a row of one is complete, that of the next
+begins.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.typing import Array, Carry, Float
+from gen_jax.typing import Array, Float
 
 # (direction, x, state to the left, state above, c to the left) -> (state, c), each [H, B, …]
 Cell = Callable[[int, Array, Array, Array, Array], tuple[Array, Array]]
 
 
 def scan_diagonals(
-    cell: Cell, maps: Sequence[Float[Array, "H kW B I"]], width: int, features: int
-) -> list[Float[Array, "H kW B F"]]:
+    cell: Cell, maps: Sequence[Float[Array, "H W B I"]], features: int
+) -> list[Float[Array, "H W B F"]]:
     """States of a recurrence from the top left corner over each of `maps`, in one scan.
 
-    A map holds images of `width` columns side by side. To the left of an image and above it,
-    state and c, the LSTM's memory cell, are zero.
+    To the left of an image and above it, state and c, the LSTM's memory cell, are zero.
     """
+    _, width, batch, _ = maps[0].shape
+
+    def scan(count: int) -> list[Array]:
+        strips = [side_by_side(x, count) for x in maps]
+        states = _scan_strips(cell, strips, width, features)
+        return [one_by_one(x, count) for x in states]
+
+    count = images_side_by_side(batch)
+    if count == 1:
+        return scan(1)
+    return jax.lax.platform_dependent(cpu=lambda: scan(count), default=lambda: scan(1))
+
+
+def images_side_by_side(batch: int) -> int:
+    """How many on a CPU: eight rows of the batch at least are left to each.
+
+    Neighbours follow one another in the batch, so that one that is split over devices stays split.
+    """
+    return max(k for k in (1, 2, 4, 8) if k == 1 or (batch % k == 0 and batch // k >= 8))
+
+
+def _scan_strips(
+    cell: Cell, maps: Sequence[Float[Array, "H kW B_k I"]], width: int, features: int
+) -> list[Float[Array, "H kW B_k F"]]:
+    """`scan_diagonals` of images of `width` columns side by side."""
     height, columns, batch, _ = maps[0].shape
     dtype = maps[0].dtype
     zeros = jnp.zeros((height, batch, features), dtype)
@@ -40,34 +66,19 @@ def scan_diagonals(
     # scan's input it would be fused into the cell by XLA's CPU backend, and the cell not
     # vectorized.
     @jax.checkpoint
-    def step(carry: Carry, inputs: Carry) -> tuple[Carry, list[Array]]:
+    def step(carry: Any, inputs: Any) -> tuple[Any, list[Array]]:
         carry, inside = carry
         maps, inside_next = inputs
         new = []
         for n, (x, (state, memory)) in enumerate(zip(maps, carry, strict=True)):
             above = jnp.pad(state[:-1], ((1, 0), (0, 0), (0, 0)))
-            new.append(cell(n, x, state * inside, above, memory * inside))
+            new.append(tuple(cell(n, x, state * inside, above, memory * inside)))
         return (new, inside_next), [state for state, _ in new]
 
     xs = ([_skew(x) for x in maps], jnp.asarray(inside[1:]))
     carry = ([(zeros, zeros) for _ in maps], jnp.asarray(inside[0]))
     _, states = jax.lax.scan(step, carry, xs)
     return [_unskew(x) for x in states]
-
-
-def images_side_by_side(batch: int) -> int:
-    """How many: an accelerator wants few steps, a CPU little arithmetic.
-
-    Neighbours lie on one device, so that a batch that is split over devices stays split.
-    """
-    if jax.default_backend() != "cpu":
-        return 1
-    devices = jax.device_count()
-    return max(
-        k
-        for k in (1, 2, 4, 8)
-        if k == 1 or (batch % (k * devices) == 0 and batch // (k * devices) >= 8)
-    )
 
 
 def side_by_side(x: Float[Array, "H W B F"], count: int) -> Float[Array, "H kW B_k F"]:

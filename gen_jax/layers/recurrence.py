@@ -10,7 +10,8 @@ Input-to-state is masked (mask B, each of the four gates on its own); state-to-s
 states are of strictly earlier pixels. Whatever lies outside the image has a state of zero.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,12 +28,20 @@ from gen_jax.layers.convolution import (
     put,
 )
 from gen_jax.layers.diagonals import scan_diagonals
-from gen_jax.typing import Array, Carry, Context, Dtype, Float, Labels
+from gen_jax.layers.site_layer import Groups, grown
+from gen_jax.typing import Array, Dtype, Float, Int, Labels
 
 
-def lstm(
-    gates: Float[Array, "*batch F4"], cell: Float[Array, "*batch F"]
-) -> tuple[Float[Array, "*batch F"], Float[Array, "*batch F"]]:
+class LSTMState(NamedTuple):
+    """What an LSTM hands on, of pixels as they lie."""
+
+    state: Float[Array, "*batch F"]
+    """h: what is read."""
+    cell: Float[Array, "*batch F"]
+    """c: what is remembered."""
+
+
+def lstm(gates: Float[Array, "*batch F4"], cell: Float[Array, "*batch F"]) -> LSTMState:
     """State and cell from the pre-activations [o, f, i, g] and the cell before.
 
     σ(x) is ½ + ½ tanh(x / 2), exactly: one tanh over all four gates took two thirds of the time
@@ -42,10 +51,10 @@ def lstm(
     half = half.reshape((1,) * (gates.ndim - 1) + (-1,))
     o, f, i, g = jnp.split(jnp.tanh(gates * half), 4, axis=-1)
     cell = 0.5 * ((1 + f) * cell + (1 + i) * g)
-    return 0.5 * (1 + o) * jnp.tanh(cell), cell
+    return LSTMState(0.5 * (1 + o) * jnp.tanh(cell), cell)
 
 
-class LSTMGates(nn.Module):
+class LSTMGates(nn.Module, kw_only=True):
     """Pre-activations of the four gates, laid out `[o f i g, groups, features // groups]`.
 
     Input-to-state reads `side` pixels to the left and, through mask B, the pixel itself;
@@ -88,33 +97,63 @@ class LSTMGates(nn.Module):
         """State-to-state at some of the taps, flattened."""
         return self.kernel_state[taps].reshape(-1, 4 * self.features).astype(self.dtype)
 
-    def group(
+    def site(
         self,
-        group: int,
+        s: int,
         window: Float[Array, "B SI"] | None,
-        centre: list[Float[Array, "B G"]],
-        states: list[Float[Array, "B F"]],
+        centre: Groups,
+        states: tuple[Float[Array, "B F"], ...],
         context: Float[Array, "B F4"],
     ) -> Float[Array, "B _"]:
-        """Group `group` of every gate at one pixel.
+        """The group of site s in every gate, at one pixel.
 
         `window` holds the pixels to the left, flattened; `centre` the pixel's own input groups so
         far; `states` those of the first taps. `context` brings the rest.
         """
         num_rows = self.side * self.in_features
-        num_rows += (group + 1) * (self.in_features // self.groups)
+        num_rows += (s + 1) * (self.in_features // self.groups)
         kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_rows].astype(self.dtype)]
         kernels += [self.state_kernel(slice(len(states)))] if states else []
-        inputs = ([] if window is None else [window]) + centre[: group + 1] + states
+        inputs = (() if window is None else (window,)) + centre[: s + 1] + states
         kernel, rest = (
-            pick(x, group, self.groups, parts=4) for x in (jnp.concatenate(kernels), context)
+            pick(x, s, self.groups, parts=4) for x in (jnp.concatenate(kernels), context)
         )
         # The bias is added here, not to a whole row of contexts: it rides along with the gates.
-        bias = pick(self.bias.astype(self.dtype)[None], group, self.groups, parts=4)
+        bias = pick(self.bias.astype(self.dtype)[None], s, self.groups, parts=4)
         return jnp.concatenate(inputs, axis=-1) @ kernel + rest + bias
 
 
-class RowLSTMLayer(nn.Module):
+class RowLSTMCarry(NamedTuple):
+    """The row above, overwritten from the left with the row being drawn; the pixels to the left."""
+
+    states: Float[Array, "columns B F"]
+    """States, with zeros to either side."""
+    cells: Float[Array, "W B F"]
+    window: Float[Array, "B SI"]
+    """Input pixels to the left, flattened."""
+
+
+class RowLSTMContext(NamedTuple):
+    """What the row above says to a row, or to one of its pixels."""
+
+    gates: Float[Array, "*W B F4"]
+    """State-to-state."""
+    cells: Float[Array, "*W B F"]
+
+
+class RowLSTMPixel(NamedTuple):
+    """A pixel's way through the layer."""
+
+    carry: RowLSTMCarry
+    """As it was before the pixel."""
+    above: RowLSTMContext
+    column: Int[Array, ""]
+    inputs: Groups
+    states: Groups
+    cells: Groups
+
+
+class RowLSTMLayer(nn.Module, kw_only=True):
     """Row LSTM: input-to-state 1 × k along the row, state-to-state 1 × k over the row above."""
 
     features: int
@@ -125,71 +164,106 @@ class RowLSTMLayer(nn.Module):
 
     def setup(self) -> None:
         h, k, groups = self.features, self.kernel_size, self.groups
-        self.gates = LSTMGates(2 * h, h, groups, k // 2, k, self.dtype)
-        self.out = MaskedConv(h, 2 * h, "B", groups, dtype=self.dtype)
+        self.gates = LSTMGates(
+            in_features=2 * h, features=h, groups=groups, side=k // 2, taps=k, dtype=self.dtype
+        )
+        self.out = MaskedConv(
+            in_features=h, features=2 * h, mask="B", groups=groups, dtype=self.dtype
+        )
         self.drop = nn.Dropout(self.dropout)
 
     # Whole image: a row at a time, all of its pixels at once.
 
-    def init_rows(self, width: int, batch: int) -> Carry:
+    def init_rows(self, width: int, batch: int) -> LSTMState:
         """State and cell above the image."""
         zeros = jnp.zeros((width, batch, self.features), self.dtype)
-        return zeros, zeros
+        return LSTMState(zeros, zeros)
 
-    def row(self, carry: Carry, x: Float[Array, "W B F2"]) -> tuple[Carry, Float[Array, "W B F2"]]:
-        state, cell = carry
+    def row(
+        self, above: LSTMState, x: Float[Array, "W B F2"]
+    ) -> tuple[LSTMState, Float[Array, "W B F2"]]:
         side = self.kernel_size // 2
-        inputs = [*_columns(x, range(-side, 1)), *_columns(state, range(-side, side + 1))]
+        inputs = [*_columns(x, range(-side, 1)), *_columns(above.state, range(-side, side + 1))]
         kernel, bias = self.gates.weights()
-        state, cell = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, cell)
-        dropped = self.drop(state, deterministic=not self.has_rng("dropout"))
-        return (state, cell), x + self.out(dropped[None])[0]
+        new = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, above.cell)
+        dropped = self.drop(new.state, deterministic=not self.has_rng("dropout"))
+        return new, x + self.out(dropped[None])[0]
 
-    # Next site. The carry: states (with zeros to either side) and cells of the row above,
-    # overwritten from the left with those of the row being drawn, and the input pixels to the left.
+    # Next site.
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
-        del labels  # in the features already
-        side = self.kernel_size // 2
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> RowLSTMCarry:
+        side = self.kernel_size // 2  # the class is in the features already
         state, cell = self.init_rows(width, batch)
         window = jnp.zeros((batch, side * 2 * self.features), self.dtype)
-        return jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window
+        return RowLSTMCarry(jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window)
 
-    def begin_row(self, carry: Carry) -> tuple[Carry, Context]:
+    def begin_row(self, carry: RowLSTMCarry) -> tuple[RowLSTMCarry, RowLSTMContext]:
         """State-to-state of the whole row."""
-        state, cell, window = carry
-        above = self.gates.from_states(
-            [state[tap : tap + len(cell)] for tap in range(self.kernel_size)], 0
+        columns = len(carry.cells)
+        gates = self.gates.from_states(
+            [carry.states[tap : tap + columns] for tap in range(self.kernel_size)], 0
         )
-        return (state, cell, jnp.zeros_like(window)), (above, cell)
+        carry = carry._replace(window=jnp.zeros_like(carry.window))
+        return carry, RowLSTMContext(gates, carry.cells)
 
-    def pixel(
-        self, carry: Carry, context: Context, column: Array, inputs: list[Array]
-    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
-        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        state_row, cell_row, window = carry
-        gates_above, cell_above = context
-        states: list[Array] = []
-        cells: list[Array] = []
-        outputs: list[Array] = []
+    def open_pixel(
+        self, carry: RowLSTMCarry, context: RowLSTMContext, column: Int[Array, ""]
+    ) -> RowLSTMPixel:
+        return RowLSTMPixel(carry, context, column, (), (), ())
 
-        def group(s: int) -> None:
-            gates = self.gates.group(s, window, inputs, [], gates_above)
-            state, cell = lstm(gates, pick(cell_above, s, self.groups))
-            states.append(state)
-            cells.append(cell)
-            outputs.append(inputs[s] + self.out.group(s, None, states))
+    def site(
+        self, s: int, state: RowLSTMPixel, x: Float[Array, "B G"]
+    ) -> tuple[RowLSTMPixel, Float[Array, "B G"]]:
+        inputs = grown(state.inputs, x)
+        gates = self.gates.site(s, state.carry.window, inputs, (), state.above.gates)
+        new = lstm(gates, pick(state.above.cells, s, self.groups))
+        states = grown(state.states, new.state)
+        state = state._replace(inputs=inputs, states=states, cells=grown(state.cells, new.cell))
+        return state, x + self.out.site(s, None, states)
 
-        def finish() -> Carry:
-            state, cell, pixel = (jnp.concatenate(x, axis=-1) for x in (states, cells, inputs))
-            side = self.kernel_size // 2
-            rows = put(state_row, state, column + side), put(cell_row, cell, column)
-            return *rows, push(window, pixel)
+    def close_pixel(self, state: RowLSTMPixel, x: None = None) -> RowLSTMCarry:
+        own, cell, pixel = (
+            jnp.concatenate(groups, axis=-1) for groups in (state.states, state.cells, state.inputs)
+        )
+        carry, column = state.carry, state.column
+        return RowLSTMCarry(
+            states=put(carry.states, own, column + self.kernel_size // 2),
+            cells=put(carry.cells, cell, column),
+            window=push(carry.window, pixel),
+        )
 
-        return group, outputs, finish
+
+class DiagonalCarry(NamedTuple):
+    """Three rows, and what is to the left."""
+
+    inputs: Float[Array, "W B F2"]
+    """The layer's input in the row above, overwritten from the left."""
+    states: Float[Array, "W B F"]
+    """Left-to-right states of the row above, overwritten from the left."""
+    right: Float[Array, "W B F"]
+    """Right-to-left states of the row above the one being drawn, shifted down already."""
+    left: LSTMState
+    """Left-to-right, of the pixel to the left."""
 
 
-class DiagonalBiLSTMLayer(nn.Module):
+class DiagonalPixel(NamedTuple):
+    """A pixel's way through the layer."""
+
+    carry: DiagonalCarry
+    """As it was before the pixel."""
+    above: Float[Array, "B F4"]
+    """What the state above contributes from left to right."""
+    right: Float[Array, "B F"]
+    """The right-to-left state that is added."""
+    column: Int[Array, ""]
+    inputs: Groups
+    states: Groups
+    cells: Groups
+    sums: Groups
+    """States of both directions, added."""
+
+
+class DiagonalBiLSTMLayer(nn.Module, kw_only=True):
     """Diagonal BiLSTM: an LSTM along the diagonals from either side, each reading two states.
 
     State-to-state at pixel (i, j) reads (i, j − 1) and (i − 1, j) from left to right, (i, j + 1)
@@ -204,90 +278,95 @@ class DiagonalBiLSTMLayer(nn.Module):
 
     def setup(self) -> None:
         h, groups = self.features, self.groups
-        self.left_to_right = LSTMGates(2 * h, h, groups, 0, 2, self.dtype)
-        self.right_to_left = LSTMGates(2 * h, h, groups, 0, 2, self.dtype)
-        self.out = MaskedConv(h, 2 * h, "B", groups, dtype=self.dtype)
+        self.left_to_right, self.right_to_left = (
+            LSTMGates(
+                in_features=2 * h, features=h, groups=groups, side=0, taps=2, dtype=self.dtype
+            )
+            for _ in range(2)
+        )
+        self.out = MaskedConv(
+            in_features=h, features=2 * h, mask="B", groups=groups, dtype=self.dtype
+        )
         self.drop = nn.Dropout(self.dropout)
 
     # Whole image: a diagonal at a time, both directions in one scan.
 
     def __call__(
-        self,
-        x: Float[Array, "H kW B F2"],
-        width: int,
-        own_pixel: Float[Array, "H kW B F2"] | None = None,
-    ) -> Float[Array, "H kW B F2"]:
-        """`x` holds images of `width` columns side by side.
-
-        `own_pixel`, which knows the pixel itself, is added to what is read from right to left.
-        """
+        self, x: Float[Array, "H W B F2"], own_pixel: Float[Array, "H W B F2"] | None = None
+    ) -> Float[Array, "H W B F2"]:
+        """`own_pixel`, which knows the pixel itself, is added to what is read from the right."""
         weights = [self.left_to_right.weights(), self.right_to_left.weights()]
 
-        def step(
-            direction: int, x: Array, left: Array, above: Array, cell: Array
-        ) -> tuple[Array, Array]:
+        def step(direction: int, x: Array, left: Array, above: Array, cell: Array) -> LSTMState:
             kernel, bias = weights[direction]
             return lstm(jnp.concatenate([x, left, above], axis=-1) @ kernel + bias, cell)
 
         mirrored = x[:, ::-1] if own_pixel is None else (x + own_pixel)[:, ::-1]
-        left, right = scan_diagonals(step, (x, mirrored), width, self.features)
+        left, right = scan_diagonals(step, (x, mirrored), self.features)
         right = jnp.pad(right[:-1, ::-1], ((1, 0), (0, 0), (0, 0), (0, 0)))
         state = self.drop(left + right, deterministic=not self.has_rng("dropout"))
         return x + self.out(state)
 
-    # Next site. The carry: three rows, of the layer's input and of the left-to-right states, both
-    # overwritten from the left, and of the right-to-left states two rows above the one being
-    # drawn; then the state and cell to the left.
+    # Next site.
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
-        del labels  # in the features already
-        h = self.features
-        rows = [jnp.zeros((width, batch, features), self.dtype) for features in (2 * h, h, h)]
-        return rows, [jnp.zeros((batch, h), self.dtype) for _ in range(2)]
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> DiagonalCarry:
+        h = self.features  # the class is in the features already
+        inputs, states, right = (
+            jnp.zeros((width, batch, features), self.dtype) for features in (2 * h, h, h)
+        )
+        left = LSTMState(*(jnp.zeros((batch, h), self.dtype) for _ in range(2)))
+        return DiagonalCarry(inputs, states, right, left)
 
     def finish_row(
-        self, carry: Carry, own_pixel: Float[Array, "W B F2"] | None = None
-    ) -> tuple[Array, Array]:
+        self, carry: DiagonalCarry, own_pixel: Float[Array, "W B F2"] | None = None
+    ) -> tuple[Float[Array, "W B F4"], Float[Array, "F F4"]]:
         """For the row just drawn: right-to-left but for the state beside; that state's kernel."""
-        (inputs, _, above), _ = carry
-        inputs = inputs if own_pixel is None else inputs + own_pixel
+        inputs = carry.inputs if own_pixel is None else carry.inputs + own_pixel
         h = self.features
         kernel, bias = self.right_to_left.weights()
         outside = jnp.concatenate([kernel[: 2 * h], kernel[3 * h :]])
-        gates = jnp.concatenate([inputs, above], axis=-1) @ outside + bias
+        gates = jnp.concatenate([inputs, carry.right], axis=-1) @ outside + bias
         return gates, kernel[2 * h : 3 * h]
 
-    def begin_row(self, carry: Carry, right: Float[Array, "W B F"]) -> tuple[Carry, Array]:
+    def begin_row(
+        self, carry: DiagonalCarry, right: Float[Array, "W B F"]
+    ) -> tuple[DiagonalCarry, Float[Array, "W B F4"]]:
         """With the right-to-left states of the row above: what the pixels of this row need."""
-        (inputs, state, _), left = carry
-        above = self.left_to_right.from_states([state], 1)
-        return ([inputs, state, right], [jnp.zeros_like(x) for x in left]), above
+        above = self.left_to_right.from_states([carry.states], 1)
+        left = LSTMState(*map(jnp.zeros_like, carry.left))
+        return carry._replace(right=right, left=left), above
 
-    def pixel(
-        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
-    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
-        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        (input_row, state_row, right_row), (state_left, cell_left) = carry
-        right = jax.lax.dynamic_index_in_dim(right_row, column, 0, keepdims=False)
-        states: list[Array] = []
-        cells: list[Array] = []
-        sums: list[Array] = []
-        outputs: list[Array] = []
+    def open_pixel(
+        self, carry: DiagonalCarry, context: Float[Array, "B F4"], column: Int[Array, ""]
+    ) -> DiagonalPixel:
+        right = jax.lax.dynamic_index_in_dim(carry.right, column, 0, keepdims=False)
+        return DiagonalPixel(carry, context, right, column, (), (), (), ())
 
-        def group(s: int) -> None:
-            gates = self.left_to_right.group(s, None, inputs, [state_left], context)
-            state, cell = lstm(gates, pick(cell_left, s, self.groups))
-            states.append(state)
-            cells.append(cell)
-            sums.append(state + pick(right, s, self.groups))
-            outputs.append(inputs[s] + self.out.group(s, None, sums))
+    def site(
+        self, s: int, state: DiagonalPixel, x: Float[Array, "B G"]
+    ) -> tuple[DiagonalPixel, Float[Array, "B G"]]:
+        left, inputs = state.carry.left, grown(state.inputs, x)
+        gates = self.left_to_right.site(s, None, inputs, (left.state,), state.above)
+        new = lstm(gates, pick(left.cell, s, self.groups))
+        sums = grown(state.sums, new.state + pick(state.right, s, self.groups))
+        state = state._replace(
+            inputs=inputs,
+            states=grown(state.states, new.state),
+            cells=grown(state.cells, new.cell),
+            sums=sums,
+        )
+        return state, x + self.out.site(s, None, sums)
 
-        def finish() -> Carry:
-            state, cell, pixel = (jnp.concatenate(x, axis=-1) for x in (states, cells, inputs))
-            rows = [put(input_row, pixel, column), put(state_row, state, column), right_row]
-            return rows, [state, cell]
-
-        return group, outputs, finish
+    def close_pixel(self, state: DiagonalPixel, x: None = None) -> DiagonalCarry:
+        own, cell, pixel = (
+            jnp.concatenate(groups, axis=-1) for groups in (state.states, state.cells, state.inputs)
+        )
+        carry, column = state.carry, state.column
+        return carry._replace(
+            inputs=put(carry.inputs, pixel, column),
+            states=put(carry.states, own, column),
+            left=LSTMState(own, cell),
+        )
 
 
 def right_to_left_row(
@@ -295,17 +374,17 @@ def right_to_left_row(
 ) -> list[Float[Array, "W B F"]]:
     """A row of right-to-left states in every layer at once, a column at a time."""
 
-    def column(carry: Carry, gates: list[Array]) -> tuple[Carry, list[Array]]:
+    def column(carry: list[LSTMState], gates: list[Array]) -> tuple[list[LSTMState], list[Array]]:
         carry = [
-            lstm(g + state @ kernel, cell)
-            for g, kernel, (state, cell) in zip(gates, kernels, carry, strict=True)
+            lstm(g + beside.state @ kernel, beside.cell)
+            for g, kernel, beside in zip(gates, kernels, carry, strict=True)
         ]
-        return carry, [state for state, _ in carry]
+        return carry, [new.state for new in carry]
 
     zeros = [
         jnp.zeros((g.shape[1], k.shape[0]), g.dtype) for g, k in zip(gates, kernels, strict=True)
     ]
-    return jax.lax.scan(column, [(z, z) for z in zeros], gates, reverse=True)[1]
+    return jax.lax.scan(column, [LSTMState(z, z) for z in zeros], gates, reverse=True)[1]
 
 
 def _columns(x: Float[Array, "W B F"], offsets: range) -> list[Float[Array, "W B F"]]:

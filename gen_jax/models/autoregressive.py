@@ -8,6 +8,8 @@ nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. 
 nothing of noise, the sampler nothing of models.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -79,13 +81,17 @@ class AutoregressiveModel(ImageModel):
     # What the models share.
 
     @property
-    def width(self) -> int:
+    def rounded_features(self) -> int:
         """`features`, rounded up to a multiple of the channel groups."""
         return self.round_up(self.features)
 
     def round_up(self, features: int) -> int:
         """`features`, rounded up to a multiple of the channel groups."""
         return -(-features // self.sites) * self.sites
+
+    def scaled(self, draw: Draw) -> Callable[[int, Float[Array, "B P"]], Float[Array, "B V"]]:
+        """`draw`, from the network's own output to levels as the network reads them."""
+        return lambda s, params: self.scale(draw(s, self.site_vector(params)))
 
     def scale_row(self, previous: Integer[Array, "W S B V"]) -> Float[Array, "W B C"]:
         """A finished row of the image in real numbers."""

@@ -22,22 +22,26 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.layers.diagonals import images_side_by_side, one_by_one, side_by_side
 from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, right_to_left_row
-from gen_jax.models.pixel_rnn import PixelRNN
-from gen_jax.typing import Array, Carry, Context, Float, Integer, Labels, Levels, SiteParams
+from gen_jax.models.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
+from gen_jax.typing import Array, Integer, Labels, Levels, SiteParams
 
 
 class DiagonalBiLSTM(PixelRNN):
     """Diagonal BiLSTM. `features` is h: the LSTMs have h units, the stack carries 2h maps."""
 
     def layer(self) -> DiagonalBiLSTMLayer:
-        return DiagonalBiLSTMLayer(self.width, self.sites, self.dropout, self.dtype)
+        return DiagonalBiLSTMLayer(
+            features=self.rounded_features,
+            groups=self.sites,
+            dropout=self.dropout,
+            dtype=self.dtype,
+        )
 
     def setup(self) -> None:
         super().setup()
         self.own_pixel = nn.Dense(
-            2 * self.width,
+            2 * self.rounded_features,
             use_bias=False,
             dtype=self.dtype,
             param_dtype=param_dtype(self.dtype),
@@ -46,27 +50,25 @@ class DiagonalBiLSTM(PixelRNN):
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         images, labels = self.check(images, labels)
         image = self.scale(jnp.asarray(images))
-        count = images_side_by_side(len(images))
-
-        def strips(x: Float[Array, "B H W F"]) -> Float[Array, "H kW B_k F"]:
-            return side_by_side(jnp.transpose(x, (1, 2, 0, 3)), count)
-
-        x, own_pixel = strips(self.first(image, labels)), self.own_pixel(strips(image))
+        x, own_pixel = (
+            jnp.transpose(maps, (1, 2, 0, 3))
+            for maps in (self.first(image, labels), self.own_pixel(image))
+        )
         for n, layer in enumerate(self.layers):
-            x = layer(x, images.shape[2], None if n else own_pixel)
-        params = one_by_one(self.head(x), count)
-        return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
+            x = layer(x, None if n else own_pixel)
+        params = jnp.transpose(self.head(x), (2, 0, 1, 3))
+        return self.site_params(params, images, labels)
 
     def begin_block(
-        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
-    ) -> tuple[Carry, Context]:
-        first, first_context = self.first.begin_row(carry[0])
+        self, carry: PixelRNNCarry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, PixelRNNContext]:
+        first, context = self.first.begin_row(carry.first)
         # The row above, from right to left, in all layers at once.
         own_pixels = [self.own_pixel(self.scale_row(previous)), *[None] * (self.num_layers - 1)]
         rows = [
             layer.finish_row(layer_carry, own_pixel)
             for layer, layer_carry, own_pixel in zip(
-                self.layers, carry[1:], own_pixels, strict=True
+                self.layers, carry.layers, own_pixels, strict=True
             )
         ]
         above = right_to_left_row(*map(list, zip(*rows, strict=True)))
@@ -74,7 +76,8 @@ class DiagonalBiLSTM(PixelRNN):
         above = [jnp.where(block > 0, states, 0) for states in above]
         begun = [
             layer.begin_row(layer_carry, states)
-            for layer, layer_carry, states in zip(self.layers, carry[1:], above, strict=True)
+            for layer, layer_carry, states in zip(self.layers, carry.layers, above, strict=True)
         ]
-        carries, contexts = zip((first, first_context), *begun, strict=True)
-        return list(carries), (jnp.arange(len(previous)), list(contexts))
+        carries, contexts = zip(*begun, strict=True)
+        column = jnp.arange(len(previous))
+        return PixelRNNCarry(first, carries), PixelRNNContext(column, context, contexts)

@@ -12,8 +12,7 @@ The vertical maps at row r are computed from rows ≤ r and shifted down one row
 the horizontal stack, so that row 0 receives exact zeros there.
 """
 
-import functools
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -28,15 +27,14 @@ from gen_jax.layers.convolution import (
     push,
     shift_down,
 )
+from gen_jax.layers.site_layer import Groups, draw_pixel, grown
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
-from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import (
     Array,
-    Carry,
-    Context,
     Draw,
     Dtype,
     Float,
+    Int,
     Integer,
     Labels,
     Levels,
@@ -65,8 +63,8 @@ class GatedPixelCNN(AutoregressiveModel):
         channels = self.image_shape[-1]
         self.layers = [
             GatedLayer(
-                in_features=self.width if i else channels,
-                features=self.width,
+                in_features=self.rounded_features if i else channels,
+                features=self.rounded_features,
                 kernel_size=self.kernel_size if i else self.first_kernel_size,
                 first=i == 0,
                 groups=self.sites,
@@ -77,8 +75,8 @@ class GatedPixelCNN(AutoregressiveModel):
             for i in range(self.num_layers)
         ]
         self.head = Head(
-            in_features=self.width,
-            hidden=(self.round_up(self.head_features or self.width),),
+            in_features=self.rounded_features,
+            hidden=(self.round_up(self.head_features or self.rounded_features),),
             features=self.sites * self.params_per_site,
             groups=self.sites,
             dtype=self.dtype,
@@ -91,42 +89,92 @@ class GatedPixelCNN(AutoregressiveModel):
             vertical, horizontal = layer(vertical, horizontal, labels)
         return self.site_params(self.head(horizontal), images, labels)
 
-    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
-        return [layer.init_carry(self.image_shape[1], batch, labels) for layer in self.layers]
+    def init_carry(self, batch: int, labels: Labels | None = None) -> "GatedPixelCNNCarry":
+        columns = self.image_shape[1]
+        return GatedPixelCNNCarry(
+            tuple(layer.init_carry(columns, batch, labels) for layer in self.layers)
+        )
 
     def begin_block(
-        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
-    ) -> tuple[Carry, Context]:
+        self,
+        carry: "GatedPixelCNNCarry",
+        block: Integer[Array, ""],
+        previous: Integer[Array, "W S B V"],
+    ) -> tuple["GatedPixelCNNCarry", "GatedPixelCNNContext"]:
         # Nothing is above row 0: its context is exact zeros, and the vertical stack stays empty.
         return nn.cond(block > 0, _begin_row, _begin_first_row, self, carry, previous)
 
-    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
-        layers = zip(self.layers, carry, context, strict=True)
-        pixels = [functools.partial(layer.pixel, *state) for layer, *state in layers]
-        return step_pixel(self, pixels, self.head, draw)
+    def step(
+        self, carry: "GatedPixelCNNCarry", context: "GatedPixelCNNContext", draw: Draw
+    ) -> "GatedPixelCNNCarry":
+        layers = draw_pixel(
+            self.layers, self.head, carry.layers, context.maps, context.column, self.scaled(draw)
+        )
+        return GatedPixelCNNCarry(layers)
+
+
+class GatedCarry(NamedTuple):
+    """What a layer reads of the pixels before one."""
+
+    rows: Float[Array, "rows W B I"]
+    """Rows above in the vertical stack's input."""
+    window: Float[Array, "B SI"]
+    """The pixels to the left in the horizontal stack's input, flattened."""
+    class_vertical: Float[Array, "B F2"] | None
+    """The projection of the class into the vertical gates."""
+    class_horizontal: Float[Array, "B F2"] | None
+    """And into the horizontal ones."""
+
+
+class GatedPixelCNNCarry(NamedTuple):
+    """What a pixel hands to the next."""
+
+    layers: tuple[GatedCarry, ...]
+
+
+class GatedPixelCNNContext(NamedTuple):
+    """What a row knows before its pixels, or one pixel's share of it."""
+
+    column: Int[Array, "*W"]
+    maps: tuple[Float[Array, "*W B F2"], ...]
+    """Of each layer, the vertical stack's maps before the gate."""
 
 
 def _begin_row(
-    model: GatedPixelCNN, carry: Carry, previous: Integer[Array, "W S B V"]
-) -> tuple[Carry, Context]:
+    model: GatedPixelCNN, carry: GatedPixelCNNCarry, previous: Integer[Array, "W S B V"]
+) -> tuple[GatedPixelCNNCarry, GatedPixelCNNContext]:
     vertical = model.scale_row(previous)
-    carries, contexts = [], []
-    for layer, layer_carry in zip(model.layers, carry, strict=True):
-        layer_carry, vertical, context = layer.begin_row(layer_carry, vertical)
+    carries, maps = [], []
+    for layer, layer_carry in zip(model.layers, carry.layers, strict=True):
+        layer_carry, vertical, layer_maps = layer.begin_row(layer_carry, vertical)
         carries.append(layer_carry)
-        contexts.append(context)
-    return carries, contexts
+        maps.append(layer_maps)
+    column = jnp.arange(len(previous))
+    return GatedPixelCNNCarry(tuple(carries)), GatedPixelCNNContext(column, tuple(maps))
 
 
 def _begin_first_row(
-    model: GatedPixelCNN, carry: Carry, previous: Integer[Array, "W S B V"]
-) -> tuple[Carry, Context]:
+    model: GatedPixelCNN, carry: GatedPixelCNNCarry, previous: Integer[Array, "W S B V"]
+) -> tuple[GatedPixelCNNCarry, GatedPixelCNNContext]:
     columns, _, batch, _ = previous.shape
-    maps = jnp.zeros((columns, batch, 2 * model.width), model.dtype)
-    return carry, [maps for _ in model.layers]
+    maps = jnp.zeros((columns, batch, 2 * model.rounded_features), model.dtype)
+    return carry, GatedPixelCNNContext(jnp.arange(columns), (maps,) * model.num_layers)
 
 
-class GatedLayer(nn.Module):
+class GatedState(NamedTuple):
+    """A pixel's way through a layer."""
+
+    carry: GatedCarry
+    """As it was before the pixel."""
+    maps: Float[Array, "B F2"]
+    """The vertical stack's, before the gate."""
+    inputs: Groups
+    """The pixel's own input groups so far."""
+    gated: Groups
+    """The horizontal stack's, after the gate."""
+
+
+class GatedLayer(nn.Module, kw_only=True):
     """One layer of both stacks (van den Oord et al. 2016b, figure 2)."""
 
     in_features: int
@@ -140,18 +188,26 @@ class GatedLayer(nn.Module):
 
     def setup(self) -> None:
         n, p = self.kernel_size, self.features
-        self.vertical = RowsConv(self.in_features, 2 * p, n // 2 + 1, n, self.dtype)
+        self.vertical = RowsConv(
+            in_features=self.in_features,
+            features=2 * p,
+            rows=n // 2 + 1,
+            columns=n,
+            dtype=self.dtype,
+        )
         self.horizontal = MaskedConv(
-            self.in_features,
-            p,
-            "A" if self.first else "B",
-            self.groups,
+            in_features=self.in_features,
+            features=p,
+            mask="A" if self.first else "B",
+            groups=self.groups,
             side=n // 2,
             parts=2,
             beside=2 * p,
             dtype=self.dtype,
         )
-        self.out = MaskedConv(p, p, "B", self.groups, dtype=self.dtype)
+        self.out = MaskedConv(
+            in_features=p, features=p, mask="B", groups=self.groups, dtype=self.dtype
+        )
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
             self.classes = ClassEmbedding(self.num_classes, 4 * p, self.dtype)
@@ -170,42 +226,42 @@ class GatedLayer(nn.Module):
         out = self.out(self.drop(gate(gates), deterministic=deterministic))
         return self.drop(gate(maps), deterministic=deterministic), out if self.first else out + h
 
-    # Next site. The carry: rows above for the vertical stack, pixels to the left for the
-    # horizontal one, and the class projections.
+    # Next site.
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> GatedCarry:
         rows = jnp.zeros((self.kernel_size // 2, width, batch, self.in_features), self.dtype)
         window = jnp.zeros((batch, self.kernel_size // 2 * self.in_features), self.dtype)
-        classes = None if labels is None else jnp.split(self.classes(labels), 2, axis=-1)
-        return rows, window, classes
+        if labels is None:
+            return GatedCarry(rows, window, None, None)
+        return GatedCarry(rows, window, *jnp.split(self.classes(labels), 2, axis=-1))
 
     def begin_row(
-        self, carry: Carry, v: Float[Array, "W B I"]
-    ) -> tuple[Carry, Float[Array, "W B F"], Float[Array, "W B F2"]]:
+        self, carry: GatedCarry, v: Float[Array, "W B I"]
+    ) -> tuple[GatedCarry, Float[Array, "W B F"], Float[Array, "W B F2"]]:
         """From the vertical stack's input at the row above: its output there, and its maps."""
-        rows, window, classes = carry
-        rows = jnp.concatenate([rows, v[None]])
+        rows = jnp.concatenate([carry.rows, v[None]])
         maps = self.vertical.row(rows)
-        output = gate(maps if classes is None else maps + classes[0][None])
-        return (rows[1:], jnp.zeros_like(window), classes), output, maps
+        class_v = carry.class_vertical
+        output = gate(maps if class_v is None else maps + class_v[None])
+        carry = carry._replace(rows=rows[1:], window=jnp.zeros_like(carry.window))
+        return carry, output, maps
 
-    def pixel(
-        self, carry: Carry, maps: Float[Array, "B F2"], inputs: list[Array]
-    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
-        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        rows, window, classes = carry
-        gated: list[Array] = []
-        outputs: list[Array] = []
+    def open_pixel(
+        self, carry: GatedCarry, context: Float[Array, "B F2"], column: Int[Array, ""]
+    ) -> GatedState:
+        return GatedState(carry, context, (), ())
 
-        def group(s: int) -> None:
-            gates = self.horizontal.group(s, window, inputs, maps)
-            if classes is not None:
-                gates = gates + self.horizontal.pick(classes[1], s)
-            gated.append(gate(gates))
-            out = self.out.group(s, None, gated)
-            outputs.append(out if self.first else out + inputs[s])
+    def site(
+        self, s: int, state: GatedState, x: Float[Array, "B G"] | None
+    ) -> tuple[GatedState, Float[Array, "B G2"]]:
+        carry, inputs = state.carry, grown(state.inputs, x)
+        gates = self.horizontal.site(s, carry.window, inputs, state.maps)
+        if carry.class_horizontal is not None:
+            gates = gates + self.horizontal.pick(carry.class_horizontal, s)
+        gated = grown(state.gated, gate(gates))
+        out = self.out.site(s, None, gated)
+        return state._replace(inputs=inputs, gated=gated), out if self.first else out + x
 
-        def finish() -> Carry:
-            return rows, push(window, jnp.concatenate(inputs, axis=-1)), classes
-
-        return group, outputs, finish
+    def close_pixel(self, state: GatedState, x: Float[Array, "B G"] | None = None) -> GatedCarry:
+        pixel = jnp.concatenate(grown(state.inputs, x), axis=-1)
+        return state.carry._replace(window=push(state.carry.window, pixel))

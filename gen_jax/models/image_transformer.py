@@ -18,7 +18,7 @@ is one query.
 """
 
 import functools
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import checks
-from gen_jax.layers.attention import CausalAttention
+from gen_jax.layers.attention import AttentionCarry, CausalAttention, Place
 from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import Attention, QueryBlocks
@@ -34,8 +34,6 @@ from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.typing import (
     Array,
     Bool,
-    Carry,
-    Context,
     Draw,
     Dtype,
     Float,
@@ -58,7 +56,7 @@ class ImageTransformer(AutoregressiveModel):
     attention: Attention = "local_1d"
     """What a site attends to beside its own block: the block before, flanges, or everything."""
     num_heads: int = 4
-    """Of each attention."""
+    """Attention heads of each layer."""
     query_block: int | tuple[int, int] | None = None
     """Sites of a block: how many for local_1d (default 256), rows and columns for local_2d
     (default 16 × 16), absent for full. Evened out: steps exceed sites by 5 % at most."""
@@ -122,7 +120,7 @@ class ImageTransformer(AutoregressiveModel):
             )
             for _ in range(self.num_layers)
         ]
-        self.norm = Norm(self.dtype)
+        self.norm = Norm(dtype=self.dtype)
         self.head = nn.Dense(self.params_per_site, dtype=dtype, param_dtype=params)
         self.drop = nn.Dropout(self.dropout)
 
@@ -147,51 +145,62 @@ class ImageTransformer(AutoregressiveModel):
         height, width, _ = self.image_shape
         return self.site_params(params.reshape(batch, height, width, -1), images, labels)
 
-    # The next-site view. The carry: the token to come, class projections, which cells of block and
-    # memory are in the image, and the layers' keys and values.
+    # The next-site view.
 
     def blocks(self) -> np.ndarray:
         return self.query_blocks.cells[..., None]
 
-    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+    def init_carry(self, batch: int, labels: Labels | None = None) -> "TransformerCarry":
         token = jnp.zeros((batch, self.features), self.dtype)
-        classes = token if labels is None else self.classes(labels)
         blocks = self.query_blocks
-        there = jnp.zeros(blocks.memory.shape[1], bool), jnp.zeros(blocks.cells.shape[1], bool)
-        return token, classes, there, [layer.init_carry(batch) for layer in self.layers]
+        return TransformerCarry(
+            token=token,
+            classes=token if labels is None else self.classes(labels),
+            remembered=jnp.zeros(blocks.memory.shape[1], bool),
+            own_cells=jnp.zeros(blocks.cells.shape[1], bool),
+            layers=tuple(layer.attention.init_carry(batch) for layer in self.layers),
+        )
 
     def begin_block(
-        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "T S B V"]
-    ) -> tuple[Carry, Context]:
-        token, classes, _, layers = carry
+        self,
+        carry: "TransformerCarry",
+        block: Integer[Array, ""],
+        previous: Integer[Array, "T S B V"],
+    ) -> tuple["TransformerCarry", "TransformerContext"]:
         blocks, steps = self.query_blocks, len(previous)
-        there = jnp.asarray(blocks.memory >= 0)[block], jnp.asarray(blocks.cells >= 0)[block]
+        own_cells = jnp.asarray(blocks.cells >= 0)[block]
         cells = jnp.maximum(jnp.asarray(blocks.cells)[block], 0)
-        context = (
-            jnp.arange(steps),
-            jnp.broadcast_to(block, (steps,)),
-            self.position_table()[cells],
-            cells % self.sites,
-            there[1],
+        context = TransformerContext(
+            step=jnp.arange(steps),
+            block=jnp.broadcast_to(block, (steps,)),
+            position=self.position_table()[cells],
+            channel=cells % self.sites,
+            is_site=own_cells,
         )
-        layers = [
-            layer.begin_block(layer_carry, block)
-            for layer, layer_carry in zip(self.layers, layers, strict=True)
-        ]
-        return (token, classes, there, layers), context
+        layers = tuple(
+            layer.attention.begin_block(layer_carry, block)
+            for layer, layer_carry in zip(self.layers, carry.layers, strict=True)
+        )
+        carry = carry._replace(
+            remembered=jnp.asarray(blocks.memory >= 0)[block], own_cells=own_cells, layers=layers
+        )
+        return carry, context
 
-    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
-        token, classes, there, layers = carry
-        t, block, position, channel, is_site = context
-        x = token + position[None] + classes  # as above, in this order: the same rounding
-        carries = []
-        for layer, layer_carry in zip(self.layers, layers, strict=True):
-            layer_carry, x = layer.step(layer_carry, x, t, block, *there)
-            carries.append(layer_carry)
+    def step(
+        self, carry: "TransformerCarry", context: "TransformerContext", draw: Draw
+    ) -> "TransformerCarry":
+        # As above, in this order: the same rounding.
+        x = carry.token + context.position[None] + carry.classes
+        place = Place(context.step, context.block, carry.remembered, carry.own_cells)
+        layers = []
+        for layer, layer_carry in zip(self.layers, carry.layers, strict=True):
+            layer_carry, x = layer.step(layer_carry, x, place)
+            layers.append(layer_carry)
         levels = draw(0, self.site_vector(self.head(self.norm(x))))
-        drawn = self.embed(levels[:, None], channel[None])[:, 0]
+        drawn = self.embed(levels[:, None], context.channel[None])[:, 0]
         # What is drawn at a step that pads the block is nobody's.
-        return jnp.where(is_site, drawn, token), classes, there, carries
+        token = jnp.where(context.is_site, drawn, carry.token)
+        return carry._replace(token=token, layers=tuple(layers))
 
     # Tokens and positions.
 
@@ -240,7 +249,34 @@ class ImageTransformer(AutoregressiveModel):
         return field.reshape(*shape, *shape)
 
 
-class TransformerLayer(nn.Module):
+class TransformerCarry(NamedTuple):
+    """What a step hands to the next."""
+
+    token: Float[Array, "B F"]
+    """The embedding of the level drawn last."""
+    classes: Float[Array, "B F"]
+    """That of the class."""
+    remembered: Bool[Array, " slots"]
+    """Which cells of the block's memory are in the image."""
+    own_cells: Bool[Array, " steps"]
+    """Which cells of the block are."""
+    layers: tuple[AttentionCarry, ...]
+    """Keys and values."""
+
+
+class TransformerContext(NamedTuple):
+    """What a block knows before its steps, or one step's share of it."""
+
+    step: Int[Array, "*T"]
+    block: Int[Array, "*T"]
+    position: Float[Array, "*T F"]
+    """Embedding of the site's row and column."""
+    channel: Int[Array, "*T"]
+    is_site: Bool[Array, "*T"]
+    """False where the block is padded."""
+
+
+class TransformerLayer(nn.Module, kw_only=True):
     """x + attention(norm(x)), then x + feed-forward(norm(x)) with ReLU.
 
     `out_scale` is the initial variance of what each sublayer adds, against that of its input.
@@ -256,9 +292,13 @@ class TransformerLayer(nn.Module):
 
     def setup(self) -> None:
         dense = functools.partial(nn.Dense, dtype=self.dtype, param_dtype=param_dtype(self.dtype))
-        self.norm_attention, self.norm_feedforward = Norm(self.dtype), Norm(self.dtype)
+        self.norm_attention, self.norm_feedforward = Norm(dtype=self.dtype), Norm(dtype=self.dtype)
         self.attention = CausalAttention(
-            self.features, self.num_heads, self.blocks, self.out_scale, self.dtype
+            features=self.features,
+            num_heads=self.num_heads,
+            blocks=self.blocks,
+            out_scale=self.out_scale,
+            dtype=self.dtype,
         )
         self.up = dense(self.feedforward_features)
         init = nn.initializers.variance_scaling(self.out_scale, "fan_in", "truncated_normal")
@@ -275,36 +315,17 @@ class TransformerLayer(nn.Module):
         x = x + self.drop(self.attention(self.norm_attention(x)), deterministic=deterministic)
         return x + self.drop(self.down(self.hidden(x)), deterministic=deterministic)
 
-    # Next site. The carry: that of the attention, and for one image the last kernel, transposed:
-    # then a step is as fast as parameters are read, and XLA's CPU backend reads long rows faster
-    # (experiments.benchmark_kernels).
-
-    def init_carry(self, batch: int) -> Carry:
-        if batch > 1:
-            return self.attention.init_carry(batch), None
-        kernel = self.down.get_variable("params", "kernel").T
-        return self.attention.init_carry(batch), kernel.astype(self.dtype)
-
-    def begin_block(self, carry: Carry, block: Integer[Array, ""]) -> Carry:
-        attention, kernel = carry
-        return self.attention.begin_block(attention, block), kernel
+    # Next site; the carry is that of the attention.
 
     def step(
-        self, carry: Carry, x: Float[Array, "B F"], *place: Array
-    ) -> tuple[Carry, Float[Array, "B F"]]:
-        attention, kernel = carry
-        attention, attended = self.attention.step(attention, self.norm_attention(x), *place)
+        self, carry: AttentionCarry, x: Float[Array, "B F"], place: Place
+    ) -> tuple[AttentionCarry, Float[Array, "B F"]]:
+        carry, attended = self.attention.step(carry, self.norm_attention(x), place)
         x = x + attended
-        hidden = self.hidden(x)
-        if kernel is None:
-            x = x + self.down(hidden)
-        else:
-            bias = self.down.get_variable("params", "bias").astype(x.dtype)[None]
-            x = x + (jnp.inner(hidden, kernel) + bias)
-        return (attention, kernel), x
+        return carry, x + self.down(self.hidden(x))
 
 
-class Norm(nn.Module):
+class Norm(nn.Module, kw_only=True):
     """Layer normalisation, at least in float32."""
 
     dtype: Dtype

@@ -7,19 +7,20 @@ One stack of masked convolutions: 7 × 7 with mask A, then residual blocks of Re
 the rows above is seen only within a cone (`receptive_field` says which). `GatedPixelCNN` has none.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.layers.class_conv import ClassConv
+from gen_jax.layers.class_conv import ClassConv, ClassConvCarry, ClassConvState
 from gen_jax.layers.convolution import MaskedConv
+from gen_jax.layers.site_layer import Groups, grown
 from gen_jax.models.autoregressive import check_kernel_size
 from gen_jax.models.pixel_rnn import PixelRNN
 from gen_jax.models.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Carry, Dtype, Float, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Dtype, Float, Int, Labels, Levels, SiteParams
 
 
 class PixelCNN(PixelRNN):
@@ -34,7 +35,12 @@ class PixelCNN(PixelRNN):
 
     def layer(self) -> "ResidualBlock":
         return ResidualBlock(
-            self.width, self.kernel_size, self.sites, self.num_classes, self.dropout, self.dtype
+            features=self.rounded_features,
+            kernel_size=self.kernel_size,
+            groups=self.sites,
+            num_classes=self.num_classes,
+            dropout=self.dropout,
+            dtype=self.dtype,
         )
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
@@ -54,7 +60,18 @@ class PixelCNN(PixelRNN):
         return receptive_field(self.image_shape, self.sites, first, [block] * self.num_layers)
 
 
-class ResidualBlock(nn.Module):
+class ResidualState(NamedTuple):
+    """A pixel's way through a residual block."""
+
+    rectified: Groups
+    """Inputs of the first 1 × 1."""
+    conv: ClassConvState
+    """Of the 3 × 3."""
+    activated: Groups
+    """Inputs of the last 1 × 1."""
+
+
+class ResidualBlock(nn.Module, kw_only=True):
     """ReLU 1 × 1 (2h → h), ReLU 3 × 3 (h → h), ReLU 1 × 1 (h → 2h), added to the input."""
 
     features: int
@@ -66,9 +83,17 @@ class ResidualBlock(nn.Module):
 
     def setup(self) -> None:
         h, groups, dtype = self.features, self.groups, self.dtype
-        self.down = MaskedConv(2 * h, h, "B", groups, dtype=dtype)
-        self.conv = ClassConv(h, h, "B", groups, self.kernel_size // 2, self.num_classes, dtype)
-        self.up = MaskedConv(h, 2 * h, "B", groups, dtype=dtype)
+        self.down = MaskedConv(in_features=2 * h, features=h, mask="B", groups=groups, dtype=dtype)
+        self.conv = ClassConv(
+            in_features=h,
+            features=h,
+            mask="B",
+            groups=groups,
+            reach=self.kernel_size // 2,
+            num_classes=self.num_classes,
+            dtype=dtype,
+        )
+        self.up = MaskedConv(in_features=h, features=2 * h, mask="B", groups=groups, dtype=dtype)
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(self, x: Float[Array, "B H W I"], labels: Labels | None) -> Array:
@@ -77,30 +102,29 @@ class ResidualBlock(nn.Module):
         hidden = self.drop(hidden, deterministic=not self.has_rng("dropout"))
         return x + self.up(hidden)
 
-    # The carry of the 3 × 3 convolution is the rows above in its input, the last of which is the
-    # row being drawn and is written step by step, the pixels to the left, and the class projection.
+    # Next site: the carry is that of the 3 × 3 convolution.
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> Carry:
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> ClassConvCarry:
         return self.conv.init_carry(width, batch, labels)
 
-    def begin_row(self, carry: Carry) -> tuple[Carry, Float[Array, "W B O"]]:
+    def begin_row(self, carry: ClassConvCarry) -> tuple[ClassConvCarry, Float[Array, "W B O"]]:
         return self.conv.begin_row(carry)
 
-    def pixel(
-        self, carry: Carry, context: Array, column: Array, inputs: list[Array]
-    ) -> tuple[Callable[[int], None], list[Array], Callable[[], Carry]]:
-        """One pixel: `group(s)` appends output group s; `finish()` gives the next carry."""
-        rectified: list[Array] = []
-        narrow: list[Array] = []
-        activated: list[Array] = []
-        outputs: list[Array] = []
-        convolve, convolved, finish = self.conv.pixel(carry, context, column, narrow)
+    def open_pixel(
+        self, carry: ClassConvCarry, context: Float[Array, "B O"], column: Int[Array, ""]
+    ) -> ResidualState:
+        return ResidualState((), self.conv.open_pixel(carry, context, column), ())
 
-        def group(s: int) -> None:
-            rectified.append(jax.nn.relu(inputs[s]))
-            narrow.append(jax.nn.relu(self.down.group(s, None, rectified)))
-            convolve(s)
-            activated.append(jax.nn.relu(convolved[s]))
-            outputs.append(inputs[s] + self.up.group(s, None, activated))
+    def site(
+        self, s: int, state: ResidualState, x: Float[Array, "B G"]
+    ) -> tuple[ResidualState, Float[Array, "B G"]]:
+        rectified = grown(state.rectified, jax.nn.relu(x))
+        conv, hidden = self.conv.site(
+            s, state.conv, jax.nn.relu(self.down.site(s, None, rectified))
+        )
+        activated = grown(state.activated, jax.nn.relu(hidden))
+        out = x + self.up.site(s, None, activated)
+        return ResidualState(rectified, conv, activated), out
 
-        return group, outputs, finish
+    def close_pixel(self, state: ResidualState, x: None = None) -> ClassConvCarry:
+        return self.conv.close_pixel(state.conv)

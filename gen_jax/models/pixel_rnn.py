@@ -11,24 +11,42 @@ convolution, to which all layers add; in PixelCNN also into every 3 × 3 convolu
 conditional Gated PixelCNN.
 """
 
-import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from gen_jax import checks
-from gen_jax.layers.class_conv import ClassConv
+from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
 from gen_jax.layers.convolution import Head
+from gen_jax.layers.site_layer import SiteLayer, draw_pixel
 from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
-from gen_jax.models.pixel_step import step_pixel
-from gen_jax.typing import Array, Carry, Context, Draw, Integer, Labels
+from gen_jax.typing import Array, Draw, Float, Int, Integer, Labels
+
+
+class PixelRNNCarry(NamedTuple):
+    """What a pixel hands to the next."""
+
+    first: ClassConvCarry
+    """Of the first convolution."""
+    layers: tuple[Any, ...]
+    """Of the layers."""
+
+
+class PixelRNNContext(NamedTuple):
+    """What a row knows before its pixels, or one pixel's share of it."""
+
+    column: Int[Array, "*W"]
+    first: Float[Array, "*W B F2"]
+    """For the first convolution: the rows above."""
+    layers: tuple[Any, ...]
+    """For the layers."""
 
 
 class PixelRNN(AutoregressiveModel):
     """Base of the three. A subclass gives its `layer` and its whole-image view.
 
-    The next-site view of a layer is `init_carry(width, batch, labels)`, `begin_row(carry)` and
-    `pixel(carry, context, column, inputs)` (`gen_jax.models.pixel_step`).
+    A layer's next-site view is that of `SiteLayer`, and `begin_row(carry)`, which gives its carry
+    and its context for a row.
     """
 
     first_kernel_size: int = 7
@@ -42,20 +60,20 @@ class PixelRNN(AutoregressiveModel):
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)
 
-    def layer(self) -> Any:
+    def layer(self) -> SiteLayer:
         """One of the layers between the first convolution and the head."""
         raise NotImplementedError
 
     def setup(self) -> None:
-        groups, width = self.sites, self.width
+        groups, width = self.sites, self.rounded_features
         self.first = ClassConv(
-            self.image_shape[-1],
-            2 * width,
-            "A",
-            groups,
-            self.first_kernel_size // 2,
-            self.num_classes,
-            self.dtype,
+            in_features=self.image_shape[-1],
+            features=2 * width,
+            mask="A",
+            groups=groups,
+            reach=self.first_kernel_size // 2,
+            num_classes=self.num_classes,
+            dtype=self.dtype,
         )
         self.layers = [self.layer() for _ in range(self.num_layers)]
         hidden = self.round_up(self.head_features or 2 * width)
@@ -67,23 +85,31 @@ class PixelRNN(AutoregressiveModel):
             dtype=self.dtype,
         )
 
-    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+    def init_carry(self, batch: int, labels: Labels | None = None) -> PixelRNNCarry:
         layers = (self.first, *self.layers)
-        return [layer.init_carry(self.image_shape[1], batch, labels) for layer in layers]
+        first, *others = (layer.init_carry(self.image_shape[1], batch, labels) for layer in layers)
+        return PixelRNNCarry(first, tuple(others))
 
     def begin_block(
-        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
-    ) -> tuple[Carry, Context]:
-        del block  # rows above the image are zeros in the carry
-        layers = (self.first, *self.layers)
+        self, carry: PixelRNNCarry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, PixelRNNContext]:
+        # Rows above the image are zeros in the carry.
+        first, context = self.first.begin_row(carry.first)
         begun = [
-            layer.begin_row(layer_carry) for layer, layer_carry in zip(layers, carry, strict=True)
+            layer.begin_row(layer_carry)
+            for layer, layer_carry in zip(self.layers, carry.layers, strict=True)
         ]
         carries, contexts = zip(*begun, strict=True)
-        return list(carries), (jnp.arange(len(previous)), list(contexts))
+        column = jnp.arange(len(previous))
+        return PixelRNNCarry(first, carries), PixelRNNContext(column, context, contexts)
 
-    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
-        column, contexts = context
-        layers = zip((self.first, *self.layers), carry, contexts, strict=True)
-        pixels = [functools.partial(layer.pixel, *state, column) for layer, *state in layers]
-        return step_pixel(self, pixels, self.head, draw)
+    def step(self, carry: PixelRNNCarry, context: PixelRNNContext, draw: Draw) -> PixelRNNCarry:
+        first, *layers = draw_pixel(
+            (self.first, *self.layers),
+            self.head,
+            (carry.first, *carry.layers),
+            (context.first, *context.layers),
+            context.column,
+            self.scaled(draw),
+        )
+        return PixelRNNCarry(first, tuple(layers))

@@ -16,11 +16,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.layers.recurrence import RowLSTMLayer
+from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
 from gen_jax.models.autoregressive import check_kernel_size
 from gen_jax.models.pixel_rnn import PixelRNN
 from gen_jax.models.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Carry, Float, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Float, Labels, Levels, SiteParams
 
 
 class RowLSTM(PixelRNN):
@@ -34,14 +34,20 @@ class RowLSTM(PixelRNN):
         check_kernel_size("kernel_size", self.kernel_size)
 
     def layer(self) -> RowLSTMLayer:
-        return RowLSTMLayer(self.width, self.kernel_size, self.sites, self.dropout, self.dtype)
+        return RowLSTMLayer(
+            features=self.rounded_features,
+            kernel_size=self.kernel_size,
+            groups=self.sites,
+            dropout=self.dropout,
+            dtype=self.dtype,
+        )
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         images, labels = self.check(images, labels)
         x = self.first(self.scale(jnp.asarray(images)), labels)
         rows = jnp.transpose(x, (1, 2, 0, 3))
         _, width, batch, _ = rows.shape
-        carry = [layer.init_rows(width, batch) for layer in self.layers]
+        above = [layer.init_rows(width, batch) for layer in self.layers]
         # The backward pass computes each row again, from the states and cells of the row above,
         # which are all that is kept of it.
         scan = nn.scan(
@@ -49,7 +55,7 @@ class RowLSTM(PixelRNN):
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
         )
-        _, params = scan(self, carry, rows)
+        _, params = scan(self, above, rows)
         return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
 
     def receptive_field(self) -> np.ndarray:
@@ -67,10 +73,12 @@ class RowLSTM(PixelRNN):
         return receptive_field(self.image_shape, self.sites, first, [layer] * self.num_layers)
 
 
-def _row(model: RowLSTM, carry: Carry, x: Float[Array, "W B F"]) -> tuple[Carry, Array]:
+def _row(
+    model: RowLSTM, above: list[LSTMState], x: Float[Array, "W B F"]
+) -> tuple[list[LSTMState], Float[Array, "W B SP"]]:
     """One row of the image through all layers and the head."""
-    carries = []
-    for layer, layer_carry in zip(model.layers, carry, strict=True):
-        layer_carry, x = layer.row(layer_carry, x)
-        carries.append(layer_carry)
-    return carries, model.head(x[None])[0]
+    rows = []
+    for layer, layer_above in zip(model.layers, above, strict=True):
+        row, x = layer.row(layer_above, x)
+        rows.append(row)
+    return rows, model.head(x[None])[0]

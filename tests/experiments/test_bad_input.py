@@ -8,7 +8,6 @@ import pytest
 
 from experiments import (
     benchmark_imagegpt,
-    benchmark_kernels,
     benchmark_memory,
     benchmark_pixel_rnn,
     benchmark_sampling,
@@ -35,7 +34,6 @@ SCRIPTS = {
     "benchmark_sampling": benchmark_sampling,
     "benchmark_training": benchmark_training,
     "benchmark_pixel_rnn": benchmark_pixel_rnn,
-    "benchmark_kernels": benchmark_kernels,
     "benchmark_memory": benchmark_memory,
     "benchmark_imagegpt": benchmark_imagegpt,
     "draw_attention": draw_attention,
@@ -116,7 +114,6 @@ MISTAKES = [
     (("benchmark_training", "row-lstm-mnis"), "did you mean row-lstm-mnist"),
     (("benchmark_training", "--batch-sizes", "0"), "batch_sizes"),
     (("benchmark_pixel_rnn", "gated-pixelcnn-mnist"), "accepted: those of RowLSTM and Diag"),
-    (("benchmark_kernels", "--features=0"), "features is 0"),
     (("benchmark_memory", "--image-sizes", "0"), "image_sizes is (0,)"),
     (("benchmark_memory", "--attentions", "global"), "global"),
     (("benchmark_imagegpt", "--repeats=0"), "repeats is 0"),

@@ -1,0 +1,81 @@
+"""The next-site view of a stack of layers, one pixel at a time.
+
+The sites of a pixel are drawn one after the other, each through all layers, so that nothing is
+computed twice. Between the sites a layer keeps what it needs in a state: functions take it and
+return the next one. The loop over the sites is unrolled, so a state may grow from site to site.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from gen_jax.layers.convolution import Head
+from gen_jax.typing import Array, Float, Int, Labels
+
+CarryT = TypeVar("CarryT")
+ContextT = TypeVar("ContextT", contravariant=True)
+StateT = TypeVar("StateT")
+
+Groups = tuple[Float[Array, "B G"], ...]
+"""Features of one pixel by channel group: those of the sites so far."""
+
+
+@runtime_checkable
+class SiteLayer(Protocol[CarryT, ContextT, StateT]):
+    """A layer of channel groups, one for each site of a pixel: what `draw_pixel` calls."""
+
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
+        """The carry above the first row of an image `width` pixels wide."""
+        ...
+
+    def open_pixel(self, carry: CarryT, context: ContextT, column: Int[Array, ""]) -> StateT:
+        """The state before the first site; `context` is the pixel's share of its row's."""
+        ...
+
+    def site(
+        self, s: int, state: StateT, x: Float[Array, "B G"] | None
+    ) -> tuple[StateT, Float[Array, "B G2"]]:
+        """The output group of site s.
+
+        `x` is the input group of site s. Of an image, read through mask A, that is yet to be
+        drawn: there `x` is that of site s − 1, None before the first.
+        """
+        ...
+
+    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
+        """The carry after the last site; `x`, behind mask A, is the last site's own group."""
+        ...
+
+
+def draw_pixel(
+    layers: Sequence[SiteLayer[Any, Any, Any]],
+    head: Head,
+    carries: Sequence[Any],
+    contexts: Sequence[Any],
+    column: Int[Array, ""],
+    draw: Callable[[int, Float[Array, "B P"]], Float[Array, "B G"]],
+) -> tuple[Any, ...]:
+    """The next carry of every layer, once `draw(s, params)` has given each site in real numbers.
+
+    The first of the layers reads the image, through mask A; the others what is before them.
+    """
+    states = [
+        layer.open_pixel(carry, context, column)
+        for layer, carry, context in zip(layers, carries, contexts, strict=True)
+    ]
+    head_state, drawn = head.open_pixel(), None
+    for s in range(head.groups):
+        x = drawn
+        for n, layer in enumerate(layers):
+            states[n], x = layer.site(s, states[n], x)
+        head_state, params = head.site(s, head_state, x)
+        drawn = draw(s, params)
+    first, *others = zip(layers, states, strict=True)
+    return (
+        first[0].close_pixel(first[1], drawn),
+        *(layer.close_pixel(state) for layer, state in others),
+    )
+
+
+def grown(groups: Groups, x: Float[Array, "B G"] | None) -> Groups:
+    """The groups of a pixel so far, and one more."""
+    return groups if x is None else (*groups, x)
