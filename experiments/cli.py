@@ -162,6 +162,11 @@ class Run:
         return training.target_from_dict(self.record.get("objective", default))
 
     @property
+    def augmentation(self) -> str:
+        """What was done to training images: 'none', 'flips', …"""
+        return data.augmentation(data_config(self.record["data"]["config"]))
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the model's classes, where its data gave names."""
         names = self.record["data"].get("class_names")

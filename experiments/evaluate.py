@@ -75,6 +75,7 @@ def evaluate(options: Options) -> dict[str, Any]:
         "split": name,
         "binarization": source.binarization,
         "levels": source.levels,
+        "augmentation": run.augmentation,
         "model": run.record["model"],
         "step": run.step,
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),

@@ -4,7 +4,7 @@ A set is decoded once (`load`), and `train_iterator` and `eval_batches` go throu
 """
 
 from gen_jax.data.batches import EvalBatches, eval_batches, train_iterator
-from gen_jax.data.config import DataConfig, DataWarning, to_dict
+from gen_jax.data.config import DataConfig, DataWarning, augmentation, to_dict
 from gen_jax.data.datasets import Dataset, Split, load, load_whole, resolved
 from gen_jax.data.sources.tfds import prepare
 
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "EvalBatches",
     "Split",
+    "augmentation",
     "eval_batches",
     "load",
     "load_whole",
