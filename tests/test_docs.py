@@ -1,0 +1,112 @@
+"""What the pages say exists: links, anchors, names, files, commands, options."""
+
+import dataclasses
+import importlib
+import re
+
+import pytest
+import yaml
+
+import gen_jax
+from experiments.presets import PRESETS
+
+from .pages import DOCS, PAGES, ROOT, code, prose
+
+SCRIPTS = [ROOT / "experiments", ROOT / "gen_jax" / "scripts"]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+
+
+def anchors(page):
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", h).strip().lower()) for h in headings}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path) if path else page
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), target
+
+
+MODULES = (
+    "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|training|typing"
+)
+
+
+@every_page
+def test_names_and_files_exist(page):
+    text = prose(page)
+    for module, dotted in re.findall(rf"`(?:gen_jax\.)?({MODULES})\.(\w+(?:\.\w+)*)", text):
+        value = importlib.import_module(f"gen_jax.{module}")
+        for name in dotted.split("."):
+            assert hasattr(value, name), f"gen_jax.{module}.{dotted}"
+            value = getattr(value, name)
+    for name in re.findall(r"`gen_jax\.(\w+)`", text):
+        if not hasattr(gen_jax, name):
+            importlib.import_module(f"gen_jax.{name}")
+    for name in re.findall(r"^::: (\S+)", text, re.MULTILINE):
+        importlib.import_module(name)
+    for file in re.findall(r"`([\w.]+/[\w./]*)`", text):
+        if not file.startswith(("runs/", "site/")):
+            assert (ROOT / file).exists(), file
+
+
+def commands(page):
+    """Each command of a page: the script, and its arguments."""
+    shell = [*code(page, "sh"), *re.findall(r"`([^`\n]+)`", prose(page))]
+    text = "\n".join(shell).replace("\\\n", " ")
+    found = re.findall(r"(?:gen_jax |python -m experiments\.)(\w+)([^\n#&]*)", text)
+    return [(script, arguments.split()) for script, arguments in found]
+
+
+@every_page
+def test_commands_exist(page):
+    for script, arguments in commands(page):
+        files = [folder / f"{script}.py" for folder in SCRIPTS]
+        sources = [file.read_text() for file in files if file.exists()]
+        assert sources, script
+        for argument in arguments:
+            if argument.startswith("--"):
+                name = argument[2:].rpartition(".")[2].replace("-", "_")
+                assert "." in argument or re.search(rf"\b{name}\b", sources[0]), argument
+            elif argument.startswith("runs/"):
+                assert argument[5:] in {*PRESETS, "PRESET"}, argument
+        if script == "train" and arguments and not arguments[0].startswith("-"):
+            assert arguments[0] in {*PRESETS, "PRESET"}, arguments
+
+
+def test_every_option_of_the_data_is_told():
+    config = importlib.import_module("gen_jax.data").DataConfig
+    told = set(re.findall(r"--data\.([\w-]+)", (ROOT / "docs" / "data.md").read_text()))
+    assert told == {field.name.replace("_", "-") for field in dataclasses.fields(config)}
+
+
+def test_every_preset_has_a_line_among_the_results():
+    text = (ROOT / "docs" / "results.md").read_text()
+    named = set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", text))
+    assert named == set(PRESETS)
+
+
+def test_every_page_is_in_the_menu():
+    def pages(menu):
+        for entry in menu:
+            if isinstance(entry, str):
+                yield entry
+            else:
+                yield from pages(*entry.values())
+
+    menu = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert sorted(menu) == [str(page.relative_to(ROOT / "docs")) for page in DOCS]
+
+
+def test_the_version_is_the_last_of_the_changelog():
+    last = re.search(r"^## (\d\S+) – (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert last is not None
+    assert last.groups() == (gen_jax.__version__, citation["date-released"])
+    assert citation["version"] == gen_jax.__version__
