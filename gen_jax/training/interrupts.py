@@ -22,9 +22,12 @@ class Interrupted(Exception):
 class Interrupt:
     """Whether a signal came, and which."""
 
-    number: int | None = None
-    _received: int = int(signal.SIGTERM)
-    _asked: int | None = None
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.noticed = threading.Event()
+        """The run has looked, and stops."""
+        self._received = int(signal.SIGTERM)
+        self._asked: int | None = None
 
     @property
     def name(self) -> str:
@@ -41,20 +44,23 @@ class Interrupt:
 
     def reached(self, step: int) -> bool:
         """Whether to save and stop after `step`; all processes agree on the step."""
-        if jax.process_count() == 1:
-            return self.number is not None
-        if self.number is None and self._asked != step:
+        if jax.process_count() > 1 and self.number is None and self._asked != step:
             self._asked = step
             if multihost_utils.reached_preemption_sync_point(step):
                 self.number = self._received
-        return self.number is not None
+        return self._stops()
 
     def guard(self, batches: Iterable[T]) -> Iterator[T]:
         """`batches`, until a signal comes: a long validation must not outlast the grace."""
         for batch in batches:
-            if self.number is not None:
+            if self._stops():
                 raise Interrupted
             yield batch
+
+    def _stops(self) -> bool:
+        if self.number is not None:
+            self.noticed.set()
+        return self.number is not None
 
 
 @contextlib.contextmanager
@@ -69,11 +75,9 @@ def interrupts(say: Callable[[str], None] = print) -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    seen = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
         del frame
-        seen.set()
         signal.signal(number, signal.SIG_DFL)
         interrupt.take(number)
 
@@ -84,7 +88,7 @@ def interrupts(say: Callable[[str], None] = print) -> Iterator[Interrupt]:
     for number in previous:
         signal.signal(number, handle)
     try:
-        with _answering({int(number) for number in previous}, seen, say):
+        with _answering({int(number) for number in previous}, interrupt.noticed, say):
             yield interrupt
     finally:
         for number, handler in previous.items():
@@ -93,9 +97,9 @@ def interrupts(say: Callable[[str], None] = print) -> Iterator[Interrupt]:
 
 @contextlib.contextmanager
 def _answering(
-    numbers: set[int], seen: threading.Event, say: Callable[[str], None]
+    numbers: set[int], noticed: threading.Event, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Answers a signal from a thread while the main one compiles, and cannot."""
+    """Answers a signal from a thread, while the main one compiles and cannot stop yet."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
@@ -107,7 +111,7 @@ def _answering(
             if came:
                 os._exit(128 + number[0])
             came = True
-            if not seen.wait(_PATIENCE):
+            if not noticed.wait(_PATIENCE):
                 say(
                     f"{_name(number[0])}: stopping once this is compiled or computed; "
                     "a second one stops at once, and saves nothing"
@@ -119,6 +123,7 @@ def _answering(
     try:
         yield
     finally:
+        noticed.set()
         signal.set_wakeup_fd(previous)
         os.close(writer)
         thread.join()
