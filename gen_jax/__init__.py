@@ -28,12 +28,18 @@ __all__ = [
 
 
 def load(
-    workdir: str | os.PathLike[str], step: int | Literal["best", "last"] = "best"
+    workdir: str | os.PathLike[str],
+    step: int | Literal["best", "last"] = "best",
+    *,
+    model: Any = None,
 ) -> tuple[Any, Any]:
-    """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none."""
+    """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none.
+
+    A model of a class of one's own is given as `model`, equal to the one that was trained.
+    """
     from gen_jax.training import checkpoints
 
-    return checkpoints.load(workdir, step)
+    return checkpoints.load(workdir, step, model=model)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from matplotlib.font_manager import findfont
 from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
+from gen_jax import checks
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -97,6 +99,27 @@ def save_completions(
     columns = [to_rgb(originals, levels), shown, *(to_rgb(c, levels) for c in completions)]
     rows = np.stack(columns, axis=1).reshape(-1, *shown.shape[1:])
     return _save(tile(rows, columns=len(columns)), path)
+
+
+def canvases(
+    images: np.ndarray, order: np.ndarray, num_frames: int, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How `images` came to be: levels `[frames, B, H, W, C]` and which of them stood by then.
+
+    `order` are site ids in generation order (`gen_jax.sampling.generation_order`). A drawn site
+    never changes, so the canvas after n sites is the image's first n sites, and what was `known`.
+    Sites to come are 0. Frames are evenly spaced from the empty canvas to the whole image.
+    """
+    num_frames = checks.whole("num_frames", num_frames, 1)
+    rank = np.empty(order.size, np.int64)
+    rank[order] = np.arange(order.size)
+    rank = np.repeat(rank, images[0].size // order.size).reshape(images.shape[1:])
+    counts = np.round(np.linspace(0, order.size, num_frames)).astype(int)
+    drawn = rank[None, None] < counts[:, None, None, None, None]
+    drawn = np.broadcast_to(drawn, (num_frames, *images.shape))
+    if known is not None:
+        drawn = drawn | np.broadcast_to(known, images.shape)[None]
+    return np.where(drawn, images[None], 0).astype(images.dtype), drawn
 
 
 def save_animation(

@@ -10,9 +10,9 @@ import optax
 
 from gen_jax import checks, objectives
 from gen_jax.keys import threefry
-from gen_jax.models.image_model import check_model, check_variables
-from gen_jax.models.latent import LatentModel
-from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats
+from gen_jax.models.shared.latent import DiagonalGaussian
+from gen_jax.models.shared.protocol import check_inputs, check_variables, has_code, traits
+from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats, Variables
 
 
 class Inversion(NamedTuple):
@@ -27,8 +27,8 @@ class Inversion(NamedTuple):
 
 
 def encode_by_inversion(
-    decoder: LatentModel,
-    variables: Any,
+    decoder: Any,
+    variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
     *,
@@ -43,22 +43,22 @@ def encode_by_inversion(
     """argmax_z log p(x | z) + prior_weight · log p(z), by Adam from several starts at once.
 
     `decoder` is any model with `decode`: a decoder trained alone, a VAE with Gaussian latents, an
-    auto-encoder. p(z) = N(0, I): with prior_weight 1 the code is the mode of p(z | x), with 0 that
-    of the likelihood. Starts are drawn from p(z) with `key` (a fixed one if None), the first of
-    them is 0; `starts` gives others `[starts, B, Z]`, such as an encoder's code. Adam's rate falls
-    as a cosine, and of everything seen the best code stands. `chunk_size` images are in memory at
-    once (None: all), whose codes do not depend on each other. Compiled once for a model, shapes and
-    settings.
+    auto-encoder. p(z) is its prior, or N(0, I) where it has none: with prior_weight 1 the code is
+    the mode of p(z | x), with 0 that of the likelihood. Starts are drawn from N(0, I) with `key` (a
+    fixed one if None), the first of them is 0; `starts` gives others `[starts, B, Z]`, such as an
+    encoder's code. Adam's rate falls as a cosine, and of everything seen the best code stands.
+    `chunk_size` images are in memory at once (None: all), whose codes do not depend on each other.
+    Compiled once for a model, shapes and settings.
 
     ValueError for a model of bits, images, labels or parameters that it does not take, or counts
     below 1; inside a jit NaN for an image with a level, or a label, that does not exist.
     """
-    check_model(decoder)
-    if not isinstance(decoder, LatentModel):
+    of = traits(decoder)
+    if not has_code(decoder):
         raise ValueError(f"{type(decoder).__name__} has no code to find")
     if not decoder.has_real_codes:
         raise ValueError("latents are bits, which have no gradient: nothing to invert by")
-    images, labels = decoder.check(images, labels)
+    images, labels = check_inputs(decoder, images, labels)
     check_variables(decoder, variables)
     num_starts = checks.whole("num_starts", num_starts, 1)
     num_steps = checks.whole("num_steps", num_steps, 1)
@@ -69,7 +69,7 @@ def encode_by_inversion(
     if starts is None:
         key = threefry(jax.random.key(0) if key is None else key)
         shape = (num_starts, count, decoder.num_latents)
-        starts = jax.random.normal(key, shape, decoder.real_dtype).at[0].set(0)
+        starts = jax.random.normal(key, shape, of.real_dtype).at[0].set(0)
     else:
         starts = jnp.asarray(checks.array("starts", starts))
         right = starts.ndim == 3 and starts.shape[1:] == (count, decoder.num_latents)
@@ -92,11 +92,11 @@ def encode_by_inversion(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _invert(
-    decoder: LatentModel,
+    decoder: Any,
     num_steps: int,
     learning_rate: float,
     prior_weight: float,
-    variables: Any,
+    variables: Variables,
     images: Levels,
     labels: Labels | None,
     starts: Array,
@@ -108,8 +108,10 @@ def _invert(
         def invert(codes: Float[Array, "B Z"]) -> Inversion:
             def objective(codes: Array) -> tuple[Array, Inversion]:
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
-                prior = jnp.sum(-0.5 * jnp.square(codes) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
-                value = fit + prior_weight * prior
+                prior: Any = DiagonalGaussian.prior_log_prob(codes)
+                if decoder.prior is not None:
+                    prior = decoder.apply(variables, codes, labels, method="prior_log_prob")
+                value = fit + prior_weight * jnp.sum(prior, axis=-1)
                 return -jnp.sum(value), Inversion(codes, fit, value)
 
             def step(state: Any, _: None) -> tuple[Any, None]:

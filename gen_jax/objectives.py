@@ -9,11 +9,14 @@ import numpy as np
 
 from gen_jax import checks
 from gen_jax.keys import threefry
-from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import check_variables
-from gen_jax.models.latent import LatentModel
-from gen_jax.models.vae import VAE
-from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats
+from gen_jax.models.shared.protocol import (
+    check_inputs,
+    check_variables,
+    has_code,
+    has_posterior,
+    traits,
+)
+from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats, Variables
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
@@ -21,8 +24,8 @@ Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
 
 
 def log_likelihood(
-    model: AutoregressiveModel,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
     *,
@@ -38,43 +41,42 @@ def log_likelihood(
 
 
 def log_likelihood_map(
-    model: AutoregressiveModel,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
     *,
     rngs: dict[str, Key] | None = None,
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
-    if not isinstance(model, AutoregressiveModel):
+    if has_code(model):
         raise ValueError(f"{type(model).__name__} has no exact likelihood: see elbo, iwae_bound")
-    images, labels = model.check(images, labels)
+    images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     params: Any = model.apply(variables, images, labels, rngs=rngs)
     return model.likelihood.log_prob(params, jnp.asarray(images))
 
 
-def log_posterior(
-    model: AutoregressiveModel, variables: Any, images: AnyLevels
-) -> Float[Array, "B K"]:
+def log_posterior(model: Any, variables: Any, images: AnyLevels) -> Float[Array, "B K"]:
     """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
-    if model.num_classes is None:
+    num_classes = traits(model).num_classes
+    if num_classes is None:
         raise ValueError("the model has no classes (num_classes=None): nothing to classify")
-    scores = [log_likelihood(model, variables, images, y) for y in range(model.num_classes)]
+    scores = [log_likelihood(model, variables, images, y) for y in range(num_classes)]
     return jax.nn.log_softmax(jnp.stack(scores, axis=-1))
 
 
 def reconstruction(
-    model: LatentModel,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     codes: Float[Array, "*samples B Z"],
     images: AnyLevels,
     labels: AnyLabels | None = None,
 ) -> Float[Array, "*samples B"]:
     """log p(x | z, y) in nats, for each code of each image."""
-    if not isinstance(model, LatentModel):
+    if not has_code(model):
         raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
-    images, labels = model.check(images, labels)
+    images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     codes = jnp.asarray(checks.array("codes", codes))
     samples, batch = codes.shape[:-2], len(images)
@@ -112,8 +114,8 @@ class ELBOTerms(NamedTuple):
 
 
 def elbo(
-    model: VAE,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     key: Key,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -134,8 +136,8 @@ def elbo(
 
 
 def elbo_terms(
-    model: VAE,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     key: Key,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -162,7 +164,7 @@ def elbo_terms(
     ValueError for a combination that does not exist.
     """
     check_estimator(model, num_samples, kl, estimator, baseline)
-    images, labels = model.check(images, labels)
+    images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     posterior: Any = model.apply(variables, images, labels, method="encode")
     codes = posterior.sample(threefry(key), num_samples)
@@ -171,10 +173,12 @@ def elbo_terms(
     elif estimator == "score_function":
         codes = jax.lax.stop_gradient(codes)
     fit = reconstruction(model, variables, codes, images, labels)
-    divergence = posterior.kl()
-    each = divergence[None]
-    if kl == "monte_carlo":
-        each = posterior.log_prob(codes) - posterior.prior_log_prob(codes)
+    if kl == "analytic" or baseline == "constant":
+        divergence: Any = model.apply(variables, posterior, labels, method="kl")
+    if kl == "analytic":
+        each = divergence[None]
+    else:
+        each = posterior.log_prob(codes) - _prior(model, variables, codes, labels)
     if estimator == "score_function":
         score = posterior.log_prob(codes)
         offset = jnp.zeros((), fit.dtype)
@@ -185,6 +189,11 @@ def elbo_terms(
             each = jax.lax.stop_gradient(each)
             each = each + _score(each, score, baseline, jnp.zeros((), fit.dtype))
     return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
+
+
+def _prior(model: Any, variables: Variables, codes: Array, labels: Any) -> Array:
+    """log p(z_j | y) of each latent of each code, in nats."""
+    return model.apply(variables, codes, labels, method="prior_log_prob")
 
 
 def _score(signal: Array, log_q: Array, baseline: Baseline, offset: Array) -> Array:
@@ -201,8 +210,8 @@ def _score(signal: Array, log_q: Array, baseline: Baseline, offset: Array) -> Ar
 
 
 def iwae_bound(
-    model: VAE,
-    variables: Any,
+    model: Any,
+    variables: Variables,
     key: Key,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -221,17 +230,17 @@ def iwae_bound(
     chunk = num_samples
     if chunk_size is not None:
         chunk = min(checks.whole("chunk_size", chunk_size, 1), num_samples)
-    images, labels = model.check(images, labels)
+    images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     key = threefry(key)
     posterior: Any = model.apply(variables, images, labels, method="encode")
-    if model.latents == "bernoulli":
+    if not model.has_real_codes:
         posterior = jax.lax.stop_gradient(posterior)
 
     @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def log_weights(key: Key) -> Float[Array, "samples B"]:
         codes = posterior.sample(key, chunk)
-        prior = posterior.prior_log_prob(codes) - posterior.log_prob(codes)
+        prior = _prior(model, variables, codes, labels) - posterior.log_prob(codes)
         return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
 
     if chunk == num_samples:
@@ -245,7 +254,7 @@ def iwae_bound(
         weights = jnp.where(counted[:, None], weights, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
 
-    start = jnp.full((images.shape[0],), -jnp.inf, model.real_dtype)
+    start = jnp.full((images.shape[0],), -jnp.inf, traits(model).real_dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(num_chunks))
     return total - math.log(num_samples)
 
@@ -268,7 +277,7 @@ def bits_per_dim(
 
 
 def check_estimator(
-    model: VAE, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
+    model: Any, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
 ) -> None:
     """ValueError for a combination of `elbo_terms` that does not exist."""
     _check_vae(model)
@@ -276,12 +285,13 @@ def check_estimator(
     checks.choice("kl", kl, KL)
     checks.choice("estimator", estimator, Estimator)
     checks.choice("baseline", baseline, Baseline)
-    accepted = ("reparametrized", "score_function")
-    if model.latents == "bernoulli":
-        accepted = ("score_function", "straight_through")
+    if model.has_real_codes:
+        codes, accepted = "real", ("reparametrized", "score_function")
+    else:
+        codes, accepted = "discrete", ("score_function", "straight_through")
     if estimator not in accepted:
         raise ValueError(
-            f"estimator is {estimator!r}; {model.latents} latents take {' or '.join(accepted)}"
+            f"estimator is {estimator!r}; accepted, for {codes} latents: {' or '.join(accepted)}"
         )
     if baseline != "none" and estimator != "score_function":
         raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
@@ -292,5 +302,5 @@ def check_estimator(
 
 
 def _check_vae(model: Any) -> None:
-    if not isinstance(model, VAE):
+    if not has_posterior(model):
         raise ValueError(f"{type(model).__name__} is not a VAE: it has no posterior over codes")

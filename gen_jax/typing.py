@@ -20,7 +20,7 @@ Features in the network:
 F F2 F4  features of a map; two and four times as many, where they are gated
 I O      features that a layer reads, and gives
 J        features of its second input, beside the first
-G        features of one channel group
+G G2     features of one channel group that a layer reads, and gives
 D        features of a head of attention
 Q        queries of attention
 SI       the pixels to the left of one pixel, flattened
@@ -49,6 +49,9 @@ Nats: TypeAlias = Float[Array, " B"]
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float64"]
 Key: TypeAlias = jax.Array
+# Parameters by name, as deep as the modules that hold them; {"params": …} of them is variables.
+Params: TypeAlias = Any
+Variables: TypeAlias = Any
 # What a model hands from step to step, and what a block hands to its steps: any pytree.
 Carry: TypeAlias = Any
 Context: TypeAlias = Any
@@ -71,6 +74,8 @@ __all__ = [
     "Labels",
     "Levels",
     "Nats",
+    "Params",
     "SiteParams",
     "UInt",
+    "Variables",
 ]

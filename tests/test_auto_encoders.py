@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from gen_jax import inversion, likelihoods, models, objectives, sampling, training
-from gen_jax.models.latent import DiagonalGaussian
+from gen_jax.models.shared.latent import DiagonalGaussian
 from tests.cases import (
     one_line_error,
     perturbed,
@@ -200,7 +200,7 @@ def test_samples_do_not_depend_on_batch_or_devices():
     assert mesh.size == 4
     spread = sampling.sample(model, variables, key, 8, labels=labels, mesh=mesh)
     np.testing.assert_array_equal(spread, whole)
-    codes = sampling.prior_codes(model, key, np.arange(8))
+    codes = sampling.prior_codes(model, variables, key, np.arange(8))
     params = model.apply(variables, codes, labels, method="decode")
     mode = sampling.sample(model, variables, key, 8, labels=labels, temperature=0.0)
     np.testing.assert_array_equal(mode, (params[..., 0] > 0).astype(np.uint8))

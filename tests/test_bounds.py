@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from gen_jax import models, objectives, training
-from gen_jax.models.latent import DiagonalGaussian, IndependentBernoulli
+from gen_jax.models.shared.latent import DiagonalGaussian, IndependentBernoulli
 from tests.cases import (
     one_line_error,
     optimized,

@@ -118,7 +118,7 @@ def test_one_bit_pngs_are_binary_with_one_channel(tmp_path: Path):
 def test_a_tfds_set_that_is_not_prepared(tmp_path: Path):
     with pytest.raises(ValueError, match="'mnist' is not prepared in") as error:
         data.load(DataConfig("mnist", data_dir=str(tmp_path)))
-    for word in ("python -m experiments.prepare mnist", "gen_jax[prepare]", "TFDS_DATA_DIR"):
+    for word in ("gen_jax prepare mnist", "gen_jax[prepare]", "TFDS_DATA_DIR"):
         assert word in str(error.value)
     write_tfds(tmp_path / "mnist" / "3.0.1", {"train": gray(10, (6, 5, 1))})
     with pytest.raises(ValueError, match=r"'mnist:1.0.0' is not prepared"):
@@ -223,7 +223,7 @@ def test_tfds_splits_that_do_not_fit(tmp_path: Path):
 def test_real_sets(name: str, shape: tuple, levels: int, sizes: list[int], mean: float):
     folder = os.environ.get("TFDS_DATA_DIR")
     if not folder or not (Path(folder) / name).is_dir():
-        pytest.skip(f"no {name} in $TFDS_DATA_DIR: `python -m experiments.prepare {name}` makes it")
+        pytest.skip(f"no {name} in $TFDS_DATA_DIR: `gen_jax prepare {name}` makes it")
     dataset = data.load(DataConfig(name))
     assert (dataset.image_shape, dataset.levels) == (shape, levels)
     splits = [dataset.train, dataset.validation, dataset.test]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import gen_jax
-from experiments.presets import PRESETS
+from gen_jax.scripts.presets import PRESETS
 
 from .pages import DOCS, PAGES, ROOT, code, prose
 

@@ -6,6 +6,8 @@ from PIL import Image
 
 from gen_jax import figures
 
+from .cases import by_site, every_model, generation_order, make, some_images
+
 
 def test_levels_become_grey_values_from_black_to_white():
     levels = np.arange(17, dtype=np.uint8).reshape(1, 1, 17, 1)
@@ -97,3 +99,44 @@ def test_regions_have_the_colours_of_their_names(tmp_path):
     # Two cells of b for one of a and one of c, in both panels; the legend adds a little of each.
     assert counts[1] == pytest.approx(2 * counts[0], rel=0.1)
     assert counts[2] == pytest.approx(counts[0], rel=0.1)
+
+
+# Canvases.
+
+
+@pytest.mark.parametrize("case", ["bernoulli", "categorical-rgb", "mixture-rgb"])
+@every_model
+def test_canvases_show_the_image_in_generation_order(name, case):
+    """From empty to whole, each frame extends the last, n sites of the order after n."""
+    model = make(name, case)
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, model.likelihood.levels, (2, *model.image_shape)).astype(np.uint8)
+    order = generation_order(model)
+    frames, drawn = figures.canvases(images, order, order.size + 1)
+    assert frames.shape == drawn.shape == (order.size + 1, *images.shape)
+    assert frames.dtype == images.dtype
+    assert not drawn[0].any()
+    assert not frames[0].any()
+    assert drawn[-1].all()
+    np.testing.assert_array_equal(frames[-1], images)
+    np.testing.assert_array_equal(frames, np.where(drawn, images, 0))
+    for n, site in enumerate(order):
+        assert not (drawn[n] & ~drawn[n + 1]).any()
+        new = by_site(model, drawn[n + 1] & ~drawn[n])
+        assert new[:, site].all()
+        assert new.sum() == new[:, site].size
+    few, few_drawn = figures.canvases(images, order, 4)
+    assert len(few) == 4
+    np.testing.assert_array_equal(few[-1], images)
+    assert not few_drawn[0].any()
+
+
+def test_canvases_of_a_completion_start_from_what_is_known():
+    model = make("GatedPixelCNN", "categorical-rgb")
+    images = np.asarray(some_images(model, 2), np.uint8)
+    known = np.array([True, False, False])
+    order = generation_order(model)
+    frames, drawn = figures.canvases(images, order, 3, known)
+    np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
+    np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
+    np.testing.assert_array_equal(frames[-1], images)

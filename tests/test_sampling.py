@@ -229,6 +229,10 @@ def test_completion_in_chunks_is_completion(x64):
     np.testing.assert_array_equal(np.concatenate(chunks), whole)
 
 
+def _codes(variables, model, key, ids):
+    return sampling.prior_codes(model, variables, key, ids)
+
+
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
 def test_noise_belongs_to_an_image_whatever_the_generator(kind):
     """Also as JAX's default: one image alone, in a batch, and over four devices."""
@@ -238,7 +242,8 @@ def test_noise_belongs_to_an_image_whatever_the_generator(kind):
     keys = [jax.random.key(3, impl=kind)]
     with jax.default_prng_impl(kind):
         keys += [jax.random.key(3), jax.random.PRNGKey(3)]
-        for draw, of in ((sampling.site_noise, model), (sampling.prior_codes, latent)):
+        of_codes = functools.partial(_codes, perturbed(latent))
+        for draw, of in ((sampling.site_noise, model), (of_codes, latent)):
             draw = jax.jit(draw, static_argnums=0)
             whole = [np.asarray(draw(of, key, jnp.arange(8))) for key in keys]
             assert len(np.unique(whole[0].reshape(8, -1), axis=0)) == 8
@@ -421,43 +426,3 @@ def test_temperature_scales_the_logits(x64):
     np.testing.assert_array_equal(
         sample(model, variables, temperature=0.5), sample(model, cold, temperature=1.0)
     )
-
-
-# Canvases.
-
-
-@pytest.mark.parametrize("case", ["bernoulli", "categorical-rgb", "mixture-rgb"])
-@every_model
-def test_canvases_show_the_image_in_generation_order(name, case):
-    """From empty to whole, each frame extends the last, n sites of the order after n."""
-    model = make(name, case)
-    rng = np.random.default_rng(0)
-    images = rng.integers(1, model.likelihood.levels, (2, *model.image_shape)).astype(np.uint8)
-    order = generation_order(model)
-    frames, drawn = sampling.canvases(model, images, order.size + 1)
-    assert frames.shape == drawn.shape == (order.size + 1, *images.shape)
-    assert frames.dtype == images.dtype
-    assert not drawn[0].any()
-    assert not frames[0].any()
-    assert drawn[-1].all()
-    np.testing.assert_array_equal(frames[-1], images)
-    np.testing.assert_array_equal(frames, np.where(drawn, images, 0))
-    for n, site in enumerate(order):
-        assert not (drawn[n] & ~drawn[n + 1]).any()
-        new = by_site(model, drawn[n + 1] & ~drawn[n])
-        assert new[:, site].all()
-        assert new.sum() == new[:, site].size
-    few, few_drawn = sampling.canvases(model, images, 4)
-    assert len(few) == 4
-    np.testing.assert_array_equal(few[-1], images)
-    assert not few_drawn[0].any()
-
-
-def test_canvases_of_a_completion_start_from_what_is_known():
-    model = make("GatedPixelCNN", "categorical-rgb")
-    images = np.asarray(some_images(model, 2), np.uint8)
-    known = np.array([True, False, False])
-    frames, drawn = sampling.canvases(model, images, 3, known)
-    np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
-    np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
-    np.testing.assert_array_equal(frames[-1], images)

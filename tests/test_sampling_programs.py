@@ -18,20 +18,6 @@ BATCH = 8
 KEY = jax.random.key(7)
 
 
-def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    known = {"xla_cpu_copy_insertion_use_region_analysis": True}
-    options = {**known, "xla_cpu_of_another_version": True}
-    monkeypatch.setattr(sampling, "_COMPILER_OPTIONS", {"cpu": options, "tpu": options})
-    ask = sampling.compiler_options.__wrapped__
-    assert ask("cpu") == known
-    assert ask(None) == {}
-
-
-def test_xla_knows_our_options():
-    """Where it does not, sampling is slower: see whether this version has another name."""
-    assert sampling.compiler_options("cpu") == sampling._COMPILER_OPTIONS["cpu"]
-
-
 @pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM", "DiagonalBiLSTM"])
 def test_a_step_copies_no_row(name):
     """XLA updates the rows that a step carries in place, without our options too (a user's jit)."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import likelihoods, models
-from gen_jax.models.latent import DiagonalGaussian
+from gen_jax.models.shared.latent import DiagonalGaussian
 
 BERNOULLI = likelihoods.Bernoulli()
 PIXELS = models.PixelCNN((2, 2, 1), BERNOULLI)

@@ -64,7 +64,7 @@ def draw_pixel(
     ]
     head_state, drawn = head.open_pixel(), None
     for s in range(head.groups):
-        x = drawn
+        x: Any = drawn
         for n, layer in enumerate(layers):
             states[n], x = layer.site(s, states[n], x)
         head_state, params = head.site(s, head_state, x)

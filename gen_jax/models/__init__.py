@@ -8,14 +8,14 @@ import flax.linen as nn
 
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
-from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
 from gen_jax.models.gated_pixel_cnn import GatedPixelCNN
-from gen_jax.models.image_model import ImageModel
 from gen_jax.models.image_transformer import ImageTransformer
-from gen_jax.models.latent import DiagonalGaussian, IndependentBernoulli, LatentModel
 from gen_jax.models.pixel_cnn import PixelCNN
 from gen_jax.models.row_lstm import RowLSTM
+from gen_jax.models.shared.autoregressive import AutoregressiveModel
+from gen_jax.models.shared.image_model import ImageModel
+from gen_jax.models.shared.latent import DiagonalGaussian, IndependentBernoulli, LatentModel
 from gen_jax.models.vae import VAE
 
 MODELS: Mapping[str, type[nn.Module]] = {
@@ -50,22 +50,28 @@ __all__ = [
 
 
 def to_dict(model: nn.Module) -> dict[str, Any]:
-    """A model as JSON: `{"model": name, …fields, "likelihood": {"name": name, …fields}}`."""
-    name = type(model).__name__
-    if MODELS.get(name) is not type(model):
-        raise ValueError(f"model {name} is not in gen_jax.models.MODELS: {', '.join(MODELS)}")
-    result: dict[str, Any] = {"model": name}
-    for field in dataclasses.fields(model):
-        if field.name not in ("parent", "name"):
-            value = getattr(model, field.name)
-            if field.name == "likelihood":
-                value = {"name": type(value).__name__, **dataclasses.asdict(value)}
-            result[field.name] = list(value) if isinstance(value, tuple) else value
-    return result
+    """A model as JSON: `{"model": name, …fields, "likelihood": {"name": name, …fields}}`.
+
+    A class of this library has a short name; any other its module and qualified name.
+    """
+    fields: dict[str, Any] = {
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        if field.init and field.name not in ("parent", "name")
+    }
+    likelihood = fields.get("likelihood")
+    plain = {name: _plain(value) for name, value in fields.items() if name != "likelihood"}
+    if likelihood is not None:
+        plain["likelihood"] = {"name": _name(likelihood, LIKELIHOODS), **_fields(likelihood)}
+    return {"model": _name(model, MODELS), **plain}
 
 
 def from_dict(config: Mapping[str, Any]) -> nn.Module:
-    """The model that `to_dict` wrote. ValueError for an unknown name or field."""
+    """The model that `to_dict` wrote.
+
+    ValueError for an unknown field, and for a class that is not of this library: nothing else is
+    ever imported by its name.
+    """
     fields = dict(config)
     model = _look_up(MODELS, fields.pop("model", None), "model")
     likelihood = fields.pop("likelihood", {})
@@ -82,5 +88,35 @@ def from_dict(config: Mapping[str, Any]) -> nn.Module:
 
 def _look_up(table: Mapping[str, type], name: Any, kind: str) -> type:
     if not isinstance(name, str) or name not in table:
-        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(table)}")
+        others = "" if "." not in str(name) else "; one of another package must be given: model=…"
+        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(table)}{others}")
     return table[name]
+
+
+def _name(thing: Any, table: Mapping[str, type]) -> str:
+    kind = type(thing)
+    if table.get(kind.__name__) is kind:
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _fields(thing: Any) -> dict[str, Any]:
+    """The fields of a dataclass, as JSON; of anything else what it says of itself."""
+    if not dataclasses.is_dataclass(thing):
+        return {"repr": repr(thing)}
+    return {f.name: _plain(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(x) for x in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(x) for key, x in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"name": _name(value, {}), **_fields(value)}
+    if hasattr(value, "__qualname__"):  # a function or a class, such as an activation
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)

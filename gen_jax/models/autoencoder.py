@@ -17,7 +17,7 @@ import numpy as np
 
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.models.latent import DiagonalGaussian, LatentModel
+from gen_jax.models.shared.latent import DiagonalGaussian, LatentModel
 from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
@@ -50,6 +50,9 @@ class ImplicitAutoEncoder(LatentModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole("num_codes", self.num_codes, 1)
+
+    def adapted(self, image_shape: tuple[int, int, int], num_images: int) -> "ImplicitAutoEncoder":
+        return self.clone(image_shape=image_shape, num_codes=num_images)
 
     def setup(self) -> None:
         self.decoder = self.make_decoder()

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, right_to_left_row
-from gen_jax.models.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
+from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.typing import Array, Integer, Labels, Levels, SiteParams
 
 

@@ -28,7 +28,7 @@ from gen_jax.layers.convolution import (
     shift_down,
 )
 from gen_jax.layers.site_layer import Groups, draw_pixel, grown
-from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.shared.autoregressive import AutoregressiveModel, check_kernel_size
 from gen_jax.typing import (
     Array,
     Draw,
@@ -260,7 +260,7 @@ class GatedLayer(nn.Module, kw_only=True):
             gates = gates + self.horizontal.pick(carry.class_horizontal, s)
         gated = grown(state.gated, gate(gates))
         out = self.out.site(s, None, gated)
-        return state._replace(inputs=inputs, gated=gated), out if self.first else out + x
+        return state._replace(inputs=inputs, gated=gated), out if self.first else out + inputs[s]
 
     def close_pixel(self, state: GatedState, x: Float[Array, "B G"] | None = None) -> GatedCarry:
         pixel = jnp.concatenate(grown(state.inputs, x), axis=-1)

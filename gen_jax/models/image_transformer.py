@@ -30,7 +30,7 @@ from gen_jax.layers.attention import AttentionCarry, CausalAttention, Place
 from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.layers.query_blocks import Attention, QueryBlocks
-from gen_jax.models.autoregressive import AutoregressiveModel
+from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import (
     Array,
     Bool,

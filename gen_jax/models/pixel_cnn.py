@@ -17,9 +17,9 @@ import numpy as np
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry, ClassConvState
 from gen_jax.layers.convolution import MaskedConv
 from gen_jax.layers.site_layer import Groups, grown
-from gen_jax.models.autoregressive import check_kernel_size
-from gen_jax.models.pixel_rnn import PixelRNN
-from gen_jax.models.receptive_field import hops, receptive_field
+from gen_jax.models.shared.autoregressive import check_kernel_size
+from gen_jax.models.shared.pixel_rnn import PixelRNN
+from gen_jax.models.shared.receptive_field import hops, receptive_field
 from gen_jax.typing import Array, Dtype, Float, Int, Labels, Levels, SiteParams
 
 

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
-from gen_jax.models.autoregressive import check_kernel_size
-from gen_jax.models.pixel_rnn import PixelRNN
-from gen_jax.models.receptive_field import hops, receptive_field
+from gen_jax.models.shared.autoregressive import check_kernel_size
+from gen_jax.models.shared.pixel_rnn import PixelRNN
+from gen_jax.models.shared.receptive_field import hops, receptive_field
 from gen_jax.typing import Array, Float, Labels, Levels, SiteParams
 
 

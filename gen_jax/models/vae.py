@@ -11,7 +11,12 @@ from typing import Literal, TypeAlias
 import jax.numpy as jnp
 
 from gen_jax import checks
-from gen_jax.models.latent import POSTERIORS, DiagonalGaussian, IndependentBernoulli, LatentModel
+from gen_jax.models.shared.latent import (
+    POSTERIORS,
+    DiagonalGaussian,
+    IndependentBernoulli,
+    LatentModel,
+)
 from gen_jax.typing import Labels, Levels, SiteParams
 
 Latents: TypeAlias = Literal["gaussian", "bernoulli"]

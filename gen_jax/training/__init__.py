@@ -5,6 +5,7 @@ from gen_jax.training.checkpoints import (
     DamagedWarning,
     complete_steps,
     load,
+    load_step,
     resolve_step,
 )
 from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh, score
@@ -13,6 +14,7 @@ from gen_jax.training.objective import (
     ELBO,
     IWAE,
     LOG_LIKELIHOOD,
+    TARGETS,
     Inverted,
     LearnedCodes,
     LogLikelihood,
@@ -39,6 +41,7 @@ __all__ = [
     "ELBO",
     "IWAE",
     "LOG_LIKELIHOOD",
+    "TARGETS",
     "Checkpoints",
     "DamagedWarning",
     "Evaluation",
@@ -61,6 +64,7 @@ __all__ = [
     "init_state",
     "initialize_distributed",
     "load",
+    "load_step",
     "make_mesh",
     "make_optimizer",
     "make_schedule",

@@ -31,12 +31,12 @@ from gen_jax.training import checkpoint_files
 from gen_jax.training.state import (
     NonFiniteError,
     TrainState,
-    Tree,
     all_finite,
     init_params,
     not_finite,
 )
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Params
 
 _CUT = "a file is missing, cut short or altered"
 
@@ -223,17 +223,31 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 def load(
-    workdir: str | os.PathLike[str], step: int | Literal["best", "last"] = "best"
-) -> tuple[nn.Module, dict[str, Tree]]:
+    workdir: str | os.PathLike[str],
+    step: int | Literal["best", "last"] = "best",
+    *,
+    model: nn.Module | None = None,
+) -> tuple[nn.Module, dict[str, Params]]:
     """The model of a run and the variables it is used with: the EMA of a step, on one device.
 
-    "best" is the step with the lowest validation loss (the last step if none was validated).
-    Raises ValueError if there is no such folder, run or checkpoint, or if it is damaged;
-    NonFiniteError if a parameter is not finite.
+    "best" is the step with the lowest validation loss (the last step if none was validated). A
+    `model` of a class of one's own must be given, equal to the one that was trained.
+    Raises ValueError if there is no such folder, run or checkpoint, if it is damaged, or of another
+    model than the given; NonFiniteError if a parameter is not finite.
     """
-    folder = Workdir(workdir)
-    model = models.from_dict(folder.read()["model"])
-    chosen = resolve_step(workdir, step)
+    return load_step(Workdir(workdir), step, model=model)[:2]
+
+
+def load_step(
+    folder: Workdir, step: int | Literal["best", "last"], *, model: nn.Module | None = None
+) -> tuple[nn.Module, dict[str, Params], int, dict[str, Any]]:
+    """What `load` gives, the number of the step, and what run.json says."""
+    record = folder.read()
+    model = models.from_dict(record["model"]) if model is None else model
+    difference = folder.difference(record, {**record, "model": models.to_dict(model)})
+    if difference is not None:
+        raise ValueError(f"{folder.path} holds another model: {difference}")
+    chosen = _resolve(folder, step)
     sharding = SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -242,7 +256,7 @@ def load(
     path = folder.checkpoints / str(chosen)
     items, reason = _read(path, {"ema": abstract})
     if items is None:
-        others = [str(other) for other in complete_steps(workdir) if other != chosen]
+        others = [str(other) for other in complete_steps(folder.path) if other != chosen]
         raise ValueError(
             f"{path} is damaged, or not of the model in run.json ({reason}); "
             f"other steps: {', '.join(others) or 'none'}"
@@ -250,7 +264,7 @@ def load(
     name = not_finite(items["ema"])
     if name is not None:
         raise NonFiniteError(f"{path}: the parameter {name} is not finite")
-    return model, {"params": items["ema"]}
+    return model, {"params": items["ema"]}, chosen, record
 
 
 def resolve_step(
@@ -262,7 +276,11 @@ def resolve_step(
     """
     folder = Workdir(workdir)
     folder.read()
-    steps = complete_steps(workdir)
+    return _resolve(folder, step)
+
+
+def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
+    steps = complete_steps(folder.path)
     damaged = [s for s in checkpoint_files.steps(folder.checkpoints) if s not in steps]
     known = ", ".join(map(str, steps)) or "none"
     if not steps and not damaged:

@@ -30,7 +30,7 @@ from gen_jax.training.state import (
 )
 from gen_jax.training.step import Evaluation, Scores, eval_step, train_step
 from gen_jax.typing import Array, Key, Levels
-from gen_jax.xla import WIDE_VECTORS, known_options
+from gen_jax.xla import compiler_options
 
 StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Array]]]
 
@@ -185,27 +185,8 @@ def compile_train_step(
         step,
         donate_argnums=0,
         out_shardings=replicated(mesh),
-        compiler_options=compiler_options(mesh.devices.flat[0].platform) or None,
+        compiler_options=compiler_options("training", mesh.devices.flat[0].platform) or None,
     )
-
-
-@functools.cache
-def compiler_options(platform: str) -> dict[str, bool | int | str]:
-    """Options of XLA for a training step on a platform: those of ours that this version knows."""
-    if platform != "cpu":
-        return {}
-    # All kinds that YNNPACK takes over but convolutions: on some CPUs it is slow at the gradient of
-    # a kernel (experiments.benchmark_training: Gated PixelCNN's step took 2.9 times as long on one,
-    # and 8 % less on another).
-    kinds = (f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "REDUCE", "INDIVIDUAL_DOT"))
-    options = {"xla_cpu_experimental_ynn_fusion_type": ",".join(kinds), **WIDE_VECTORS}
-    return known_options(options, platform)
-
-
-@functools.cache
-def evaluation_options(platform: str) -> dict[str, bool | int | str]:
-    """Options of XLA for scoring images on a platform: those of ours that this version knows."""
-    return known_options(WIDE_VECTORS, platform) if platform == "cpu" else {}
 
 
 @functools.cache
@@ -213,7 +194,7 @@ def _compiled_eval_step(platform: str) -> Callable[..., Any]:
     return jax.jit(
         eval_step,
         static_argnames=("model", "objective"),
-        compiler_options=evaluation_options(platform) or None,
+        compiler_options=compiler_options("evaluation", platform) or None,
     )
 
 

@@ -72,8 +72,8 @@ def train(
     `data` describes both (JSON-able, with a fingerprint): a run goes on with the same data
     only. Every `eval_every` steps the EMA is evaluated with `eval_objective` (None: what
     `objective` says of itself) on the whole split and a checkpoint is written. `examples` are
-    training images that a data-dependent initialisation looks at. `on_sample(step, variables)`
-    is called every `sample_every` steps with the EMA, which is valid during the call only.
+    training images that a model with `needs_examples` looks at in `init`. `on_sample(step,
+    variables)` is called every `sample_every` steps with the EMA, valid during the call only.
 
     With `init_from`, the folder of another run, the parameters start at its best step's EMA.
 
@@ -87,6 +87,8 @@ def train(
     mesh = devices.make_mesh() if mesh is None else meshes.data_mesh(mesh)
     console = Console() if console is None else console
     devices.check_batch_size(config.batch_size, mesh, config.accumulate)
+    if not getattr(model, "needs_examples", False):
+        examples = None
     if isinstance(objective, Target):
         objective.check(model)
     if eval_objective is None:

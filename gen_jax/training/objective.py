@@ -13,14 +13,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax import checks, inversion, objectives
-from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
-from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.vae import VAE
+from gen_jax.models.shared.protocol import has_code, has_posterior, traits
 from gen_jax.typing import Array, Key, Nats
 
 Terms: TypeAlias = Mapping[str, Array]
@@ -42,8 +39,18 @@ class Target:
 
     @property
     def evaluation(self) -> "Target":
-        """What validation and evaluation report for a run of this objective."""
+        """What validation reports for a run of this objective, and chooses the best step by."""
         return self
+
+    @property
+    def report(self) -> "Target":
+        """What results report for a run of this objective."""
+        return self.evaluation
+
+    @property
+    def label(self) -> str:
+        """What a result is the mean of: the negative objective, in words."""
+        raise NotImplementedError
 
     def check(self, model: Any) -> None:
         """ValueError if the objective is not one of this model's."""
@@ -67,8 +74,12 @@ class LogLikelihood(Target):
     def evaluation(self) -> "LogLikelihood":
         return LogLikelihood(dropout=False)
 
+    @property
+    def label(self) -> str:
+        return "-log p(x)"
+
     def check(self, model: Any) -> None:
-        _check(self, model, AutoregressiveModel)
+        _check(self, model, "an autoregressive model", not has_code(model))
 
 
 LOG_LIKELIHOOD = LogLikelihood()
@@ -129,8 +140,12 @@ class ELBO(Target):
         # The estimator has no influence on the value, but must be one of the model's.
         return ELBO(estimator=self.estimator)
 
+    @property
+    def label(self) -> str:
+        return "-ELBO"
+
     def check(self, model: Any) -> None:
-        _check(self, model, VAE)
+        _check(self, model, "a VAE", has_posterior(model))
         objectives.check_estimator(model, self.num_samples, self.kl, self.estimator, self.baseline)
 
 
@@ -164,9 +179,17 @@ class IWAE(Target):
         )
         return nats, terms
 
+    @property
+    def report(self) -> ELBO:
+        return ELBO()
+
+    @property
+    def label(self) -> str:
+        return f"-IWAE bound, k = {self.num_samples},"
+
     def check(self, model: Any) -> None:
-        _check(self, model, VAE)
-        if model.latents != "gaussian":
+        _check(self, model, "a VAE", has_posterior(model))
+        if not model.has_real_codes:
             raise ValueError("IWAE needs Gaussian latents: its gradient does not pass through bits")
 
 
@@ -182,8 +205,13 @@ class Reconstruction(Target):
         codes: Any = model.apply(params, images, labels, method="encode")
         return objectives.reconstruction(model, params, codes, images, labels), {}
 
+    @property
+    def label(self) -> str:
+        return "-log p(x | z(x)), no bound of log p(x),"
+
     def check(self, model: Any) -> None:
-        _check(self, model, AutoEncoder)
+        deterministic = has_code(model) and hasattr(model, "encode") and model.prior is None
+        _check(self, model, "a deterministic auto-encoder", deterministic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,15 +227,20 @@ class LearnedCodes(Target):
         params, images, labels = _given(model, variables, batch)
         codes: Any = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(model, params, codes, images, labels)
-        prior = jnp.sum(model.prior.prior_log_prob(codes), axis=-1)
+        each: Any = model.apply(params, codes, labels, method="prior_log_prob")
+        prior = jnp.sum(each, axis=-1)
         return fit + prior, {"reconstruction": fit, "log_prior": prior}
 
     @property
     def evaluation(self) -> "Inverted":
         return Inverted()
 
+    @property
+    def label(self) -> str:
+        return "-log p(x, z(x)), no bound of log p(x),"
+
     def check(self, model: Any) -> None:
-        _check(self, model, ImplicitAutoEncoder)
+        _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +265,12 @@ class Inverted(Target):
         prior = found.objective - found.reconstruction
         return found.objective, {"reconstruction": found.reconstruction, "log_prior": prior}
 
+    @property
+    def label(self) -> str:
+        return "-log p(x, z(x)), no bound of log p(x),"
+
     def check(self, model: Any) -> None:
-        _check(self, model, ImplicitAutoEncoder)
+        _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
 TARGETS: Mapping[str, type[Target]] = {
@@ -270,14 +307,13 @@ def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, A
 
     A set with labels also trains a model without.
     """
-    conditional = getattr(model, "num_classes", None) is not None
+    conditional = traits(model).num_classes is not None
     labels = batch["labels"] if conditional else None
     return {"params": variables["params"]}, batch["images"], labels
 
 
-def _check(target: Target, model: Any, accepted: type[nn.Module]) -> None:
-    if not isinstance(model, accepted):
+def _check(target: Target, model: Any, accepted: str, is_accepted: bool) -> None:
+    if not is_accepted:
         raise ValueError(
-            f"the objective {type(target).__name__} is for {accepted.__name__}, "
-            f"not {type(model).__name__}"
+            f"the objective {type(target).__name__} is for {accepted}, not {type(model).__name__}"
         )

@@ -14,6 +14,7 @@ from flax import struct
 
 from gen_jax.checks import NonFiniteError as NonFiniteError
 from gen_jax.checks import all_finite as all_finite
+from gen_jax.models.shared.protocol import traits
 from gen_jax.training.fields import number, whole
 from gen_jax.typing import Array, Float, Key, Levels
 
@@ -125,12 +126,13 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> Optimizer:
 
 
 def init_params(model: Any, key: Key, examples: Levels | None = None) -> Tree:
-    """New parameters of `model`, which has an `image_shape` and maybe `num_classes`.
+    """New parameters of `model`.
 
     `examples` are images that a data-dependent initialisation looks at; None: one of zeros.
     """
-    images = jnp.zeros((1, *model.image_shape), jnp.uint8) if examples is None else examples
-    labels = (jnp.zeros((len(images),), jnp.int32),) if takes_labels(model) else ()
+    of = traits(model)
+    images = jnp.zeros((1, *of.image_shape), jnp.uint8) if examples is None else examples
+    labels = () if of.num_classes is None else (jnp.zeros((len(images),), jnp.int32),)
     return model.init(key, images, *labels)["params"]
 
 
@@ -189,11 +191,6 @@ def not_finite(tree: Tree) -> str | None:
         if not all_finite(leaf):
             return jax.tree_util.keystr(path, simple=True, separator="/")
     return None
-
-
-def takes_labels(model: nn.Module) -> bool:
-    """Whether `model` is conditional on classes."""
-    return getattr(model, "num_classes", None) is not None
 
 
 def _inverse_sqrt(peak: float, offset: int, count: Any) -> Any:

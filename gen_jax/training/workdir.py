@@ -140,6 +140,13 @@ class Workdir:
         """Whether the run has come to its first checkpoint, damaged or not."""
         return bool(checkpoint_files.steps(self.checkpoints))
 
+    @staticmethod
+    def difference(old: Record, new: Record) -> str | None:
+        """The first setting in which two records differ, in words; None if none does."""
+        for name, before, after in _differences(with_defaults(old), with_defaults(new)):
+            return f"{name} is {before!r} there, {after!r} here"
+        return None
+
     def _plan(
         self, record: Record, resume: bool, overwrite: bool
     ) -> tuple[list[pathlib.Path], list[str]]:

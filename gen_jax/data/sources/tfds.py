@@ -48,7 +48,7 @@ def read(name: str, folder: Path, pixels: Pixels, progress: Progress) -> Source:
     if file_format is not None and file_format.value != "array_record":
         raise ValueError(
             f"data set {name!r} is not prepared as array_record, but as {file_format.value}:"
-            f" move {folder} away, then run `python -m experiments.prepare {name}`"
+            f" move {folder} away, then run `gen_jax prepare {name}`"
         )
     image_key = _feature(features, tfds.features.Image, "image")
     label_key = _feature(features, tfds.features.ClassLabel, "label")
@@ -145,7 +145,7 @@ def unknown(name: str, folder: Path | None = None) -> str:
     known = tfds.list_builders(with_community_datasets=False)
     if _base(name) in known and folder is not None:
         return (
-            f"data set {name!r} is not prepared in {folder}: run `python -m experiments.prepare"
+            f"data set {name!r} is not prepared in {folder}: run `gen_jax prepare"
             f" {name}` (it needs gen_jax[prepare]), or set TFDS_DATA_DIR to the folder that has it"
         )
     close = difflib.get_close_matches(_base(name), ["digits", *known], 3)

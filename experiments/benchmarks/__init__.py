@@ -1,0 +1,1 @@
+"""What the tables of docs/benchmarks.md come from: `python -m experiments.benchmarks.NAME`."""

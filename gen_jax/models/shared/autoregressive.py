@@ -1,0 +1,105 @@
+"""The protocol that every autoregressive model keeps: one set of parameters, two views.
+
+    p(x) = prod_i p(x_i | x_<i),   i over the sites in generation order
+
+Whole image: `model.apply(variables, images, labels)` gives the parameters of every site at once.
+Next site: `init_carry`, `begin_block` and `step` give those of one more site, from a carry; one
+nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. The model knows
+nothing of noise, the sampler nothing of models.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax import checks
+from gen_jax.models.shared.image_model import ImageModel
+from gen_jax.typing import (
+    Array,
+    Carry,
+    Context,
+    Draw,
+    Float,
+    Integer,
+    Labels,
+    Levels,
+    SiteParams,
+)
+
+
+class AutoregressiveModel(ImageModel):
+    """Base of the autoregressive models."""
+
+    features: int = 64
+    """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
+    num_layers: int = 7
+    """Depth."""
+    dropout: float = 0.0
+    """Rate; active iff a `dropout` rng is passed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("features", self.features, 1)
+        checks.whole("num_layers", self.num_layers, 1)
+        checks.real("dropout", self.dropout, 0, 1)
+
+    # The whole-image view.
+
+    def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
+        """Parameters of every site, `[B, H, W, S, P]`, each a function of earlier sites only."""
+        raise NotImplementedError
+
+    # The next-site view.
+
+    def blocks(self) -> np.ndarray:
+        """Site ids in generation order, int `[blocks, steps, sites]`; −1 pads.
+
+        The id of site s at pixel (h, w) is (h · W + w) · S + s. Here a block is an image row.
+        """
+        height, width, _ = self.image_shape
+        return np.arange(height * width * self.sites).reshape(height, width, self.sites)
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
+        """The carry before the first block: zeros in real units, class projections."""
+        raise NotImplementedError
+
+    def begin_block(
+        self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "T S B V"]
+    ) -> tuple[Carry, Context]:
+        """Everything in a block that does not depend on its own draws.
+
+        `previous` holds the levels of the block just finished, `[steps, sites, B, V]` (of no
+        meaning for block 0). Every leaf of the context leads with `[steps]`.
+        """
+        raise NotImplementedError
+
+    def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
+        """One step's sites: calls `draw(i, params [B, P]) -> levels [B, V]` once for each."""
+        raise NotImplementedError
+
+    # What the models share.
+
+    @property
+    def rounded_features(self) -> int:
+        """`features`, rounded up to a multiple of the channel groups."""
+        return self.round_up(self.features)
+
+    def round_up(self, features: int) -> int:
+        """`features`, rounded up to a multiple of the channel groups."""
+        return -(-features // self.sites) * self.sites
+
+    def scaled(self, draw: Draw) -> Callable[[int, Float[Array, "B P"]], Float[Array, "B V"]]:
+        """`draw`, from the network's own output to levels as the network reads them."""
+        return lambda s, params: self.scale(draw(s, self.site_vector(params)))
+
+    def scale_row(self, previous: Integer[Array, "W S B V"]) -> Float[Array, "W B C"]:
+        """A finished row of the image in real numbers."""
+        width, _, batch, _ = previous.shape
+        return jnp.swapaxes(self.scale(previous), 1, 2).reshape(width, batch, -1)
+
+
+def check_kernel_size(name: str, size: int) -> None:
+    """ValueError unless a kernel's size is odd and at least 3."""
+    if checks.whole(name, size, 3) % 2 == 0:
+        raise ValueError(f"{name} is {size}; accepted: odd whole numbers of at least 3")

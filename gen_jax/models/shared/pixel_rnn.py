@@ -1,0 +1,115 @@
+"""What PixelCNN, Row LSTM and Diagonal BiLSTM share.
+
+A convolution with mask A to 2h maps, layers that each add to those maps, and a head of ReLU and
+1 × 1 convolutions (van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural
+Networks", table 1).
+
+    p(x) = prod_i p(x_i | x_<i),   sites in raster order, R → G → B inside a pixel
+
+A departure on purpose: a class, where there is one, is projected into the maps of the first
+convolution, to which all layers add; in PixelCNN also into every 3 × 3 convolution, as in the
+conditional Gated PixelCNN.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from gen_jax import checks
+from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
+from gen_jax.layers.convolution import Head
+from gen_jax.layers.site_layer import draw_pixel
+from gen_jax.models.shared.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.typing import Array, Draw, Float, Int, Integer, Labels
+
+
+class PixelRNNCarry(NamedTuple):
+    """What a pixel hands to the next."""
+
+    first: ClassConvCarry
+    """Of the first convolution."""
+    layers: tuple[Any, ...]
+    """Of the layers."""
+
+
+class PixelRNNContext(NamedTuple):
+    """What a row knows before its pixels, or one pixel's share of it."""
+
+    column: Int[Array, "*W"]
+    first: Float[Array, "*W B F2"]
+    """For the first convolution: the rows above."""
+    layers: tuple[Any, ...]
+    """For the layers."""
+
+
+class PixelRNN(AutoregressiveModel):
+    """Base of the three. A subclass gives its `layer` and its whole-image view.
+
+    A layer's next-site view is that of `SiteLayer`, and `begin_row(carry)`, which gives its carry
+    and its context for a row.
+    """
+
+    first_kernel_size: int = 7
+    """Of the first convolution, odd."""
+    head_features: int | None = None
+    """Width of the head's two hidden layers; None for 2h."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        if self.head_features is not None:
+            checks.whole("head_features", self.head_features, 1)
+
+    def layer(self) -> Any:
+        """One of the layers between the first convolution and the head."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        groups, width = self.sites, self.rounded_features
+        self.first = ClassConv(
+            in_features=self.image_shape[-1],
+            features=2 * width,
+            mask="A",
+            groups=groups,
+            reach=self.first_kernel_size // 2,
+            num_classes=self.num_classes,
+            dtype=self.dtype,
+        )
+        self.layers = [self.layer() for _ in range(self.num_layers)]
+        hidden = self.round_up(self.head_features or 2 * width)
+        self.head = Head(
+            in_features=2 * width,
+            hidden=(hidden, hidden),
+            features=groups * self.params_per_site,
+            groups=groups,
+            dtype=self.dtype,
+        )
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> PixelRNNCarry:
+        layers = (self.first, *self.layers)
+        first, *others = (layer.init_carry(self.image_shape[1], batch, labels) for layer in layers)
+        return PixelRNNCarry(first, tuple(others))
+
+    def begin_block(
+        self, carry: PixelRNNCarry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, PixelRNNContext]:
+        # Rows above the image are zeros in the carry.
+        first, context = self.first.begin_row(carry.first)
+        begun = [
+            layer.begin_row(layer_carry)
+            for layer, layer_carry in zip(self.layers, carry.layers, strict=True)
+        ]
+        carries, contexts = zip(*begun, strict=True)
+        column = jnp.arange(len(previous))
+        return PixelRNNCarry(first, carries), PixelRNNContext(column, context, contexts)
+
+    def step(self, carry: PixelRNNCarry, context: PixelRNNContext, draw: Draw) -> PixelRNNCarry:
+        first, *layers = draw_pixel(
+            (self.first, *self.layers),
+            self.head,
+            (carry.first, *carry.layers),
+            (context.first, *context.layers),
+            context.column,
+            self.scaled(draw),
+        )
+        return PixelRNNCarry(first, tuple(layers))

@@ -1,0 +1,46 @@
+"""Draw images from a model, or complete images of which a part is known.
+
+A model with a latent code draws it from the prior, and all sites at once given the code. For
+autoregressive models three methods draw the same images from the same key:
+
+* `scan`: one nested scan over the model's blocks and steps, about the cost of one whole-image pass;
+* `naive`: one whole-image pass for every site; the oracle of the tests;
+* `fixed_point`: Jacobi iteration of the whole-image pass with an early exit (Song et al. 2021,
+  "Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving"); it needs no
+  carry, so it serves any causal model, and ends after N + 1 passes at the latest for N sites.
+
+**Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
+`num_noise` for each site, whatever the batch, the method, the number of devices and JAX's default
+generator. In float64 the images are equal; in float32 a site may differ where its noise lies within
+rounding of a boundary.
+
+**Levels cannot be NaN.** What is wrong raises, but inside a jit of one's own, where values are not
+known yet, nothing can: there parameters that are not finite, a label that does not exist or a
+temperature below 0 give levels that mean nothing.
+"""
+
+from gen_jax.sampling.draw import (
+    Generation,
+    complete,
+    complete_in_chunks,
+    generate,
+    run,
+    sample,
+    sample_in_chunks,
+)
+from gen_jax.sampling.methods import Method, generation_order
+from gen_jax.sampling.noise import prior_codes, site_noise
+
+__all__ = [
+    "Generation",
+    "Method",
+    "complete",
+    "complete_in_chunks",
+    "generate",
+    "generation_order",
+    "prior_codes",
+    "run",
+    "sample",
+    "sample_in_chunks",
+    "site_noise",
+]

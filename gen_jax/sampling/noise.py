@@ -1,0 +1,61 @@
+"""The random numbers of an image: they belong to it and its sites, not to a batch.
+
+Image n of a key has a key of its own, `fold_in(key, n)`, whatever is drawn beside it and on however
+many devices. That key is threefry's, whatever generator the one given is for (`gen_jax.keys`). A
+model with a code has two keys of the one given: of the sites, and of the codes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.keys import threefry
+from gen_jax.models.shared.protocol import has_code, traits
+from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
+
+
+def site_noise(
+    model: Any, key: Key, ids: Integer[Array | np.ndarray, " B"]
+) -> Float[Array, "B N R"]:
+    """Uniform numbers in (0, 1) for every site, by site id; `ids` are the images' numbers."""
+    of, key = traits(model), threefry(key)
+    if has_code(model):
+        key, _ = jax.random.split(key)
+    height, width, channels = of.image_shape
+    shape = (height * width * of.sites, of.likelihood.num_noise(channels))
+    eps = float(jnp.finfo(of.real_dtype).eps)
+
+    def image(key: Key) -> Array:
+        return jax.random.uniform(key, shape, of.real_dtype, eps, 1 - eps)
+
+    return jax.vmap(image)(_image_keys(key, ids))
+
+
+def prior_codes(
+    model: Any,
+    variables: Variables,
+    key: Key,
+    ids: Integer[Array | np.ndarray, " B"],
+    labels: Labels | None = None,
+) -> Float[Array, "B Z"]:
+    """The codes, drawn from the prior, of the images that `key` defines.
+
+    `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
+    """
+    check_prior(model)
+    _, key = jax.random.split(threefry(key))
+    return model.apply(variables, _image_keys(key, ids), labels, method="prior_sample")
+
+
+def check_prior(model: Any) -> None:
+    """ValueError if codes have no distribution."""
+    if model.prior is None:
+        raise ValueError(
+            f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
+        )
+
+
+def _image_keys(key: Key, ids: Integer[Array | np.ndarray, " B"]) -> Key:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(ids))

@@ -1,0 +1,1 @@
+"""The `gen_jax` command: parse, call the library, write files."""

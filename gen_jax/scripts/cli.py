@@ -1,0 +1,398 @@
+"""What the scripts share: the command line, one-line errors, a trained run with its data."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import gen_jax_command
+from gen_jax import __version__, data, training
+from gen_jax.data import DataConfig
+from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior
+from gen_jax.training.schema import with_defaults
+from gen_jax.training.workdir import Workdir, write_atomically
+
+T = TypeVar("T")
+RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
+Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
+
+
+def run(main: Callable[..., None], *arguments: Any) -> None:
+    """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2.
+
+    A character that the terminal does not know is replaced, a warning is one line, and nobody
+    reading is no mistake.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        if signal.getsignal(signal.SIGINT) is gen_jax_command.say_and_leave:  # imports are over
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", training.DamagedWarning)
+            warnings.showwarning = _warn
+            main(*arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain of it again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    except MemoryError as error:
+        fail(f"not enough memory: {error}")
+    except training.NonFiniteError as error:
+        fail(str(error), status=1)
+    except KeyboardInterrupt:
+        fail("interrupted", status=128 + signal.SIGINT)
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Ends the script with one line on stderr."""
+    _say("error: " + message)
+    sys.exit(status)
+
+
+def stop(result: training.TrainResult) -> None:
+    """Ends the script as the signal would have that stopped the training, if one did."""
+    if result.signal is not None:
+        sys.exit(128 + result.signal)
+
+
+def _warn(message: Warning | str, *about: Any, **more: Any) -> None:
+    del about, more
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(" ".join(message.split()), file=sys.stderr)
+
+
+def parse(options: Any, prog: str, arguments: Sequence[str], **kwargs: Any) -> Any:
+    """`tyro.cli`, whose boxed complaint becomes one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, prog=prog, args=list(arguments), **kwargs)
+    except SystemExit as stop:
+        if stop.code not in (0, None):
+            fail(f"{_essence(complaint.getvalue())} (--help lists what is accepted)")
+        raise
+
+
+def _essence(complaint: str) -> str:
+    """What tyro's box says, without its title and its advice; its lines may be ASCII."""
+    sections: list[list[str]] = [[]]
+    for line in complaint.splitlines():
+        text = line.strip(" │")
+        if len(text) > 3 and set(text) <= {"─", "-"}:
+            sections.append([])
+        elif text and text[0] not in "╭╰":
+            sections[-1].append(text)
+    titled = not complaint.startswith("╭") and len(sections) > 1
+    return " ".join(sections[1 if titled else 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What every script on a trained run takes."""
+
+    workdir: RunFolder
+    """Folder of a trained run."""
+    _: dataclasses.KW_ONLY
+    step: str = "best"
+    """Checkpoint: best (by validation), last, or a step."""
+    seed: int = 0
+    """Seed of the noise: the same seed gives the same result."""
+    output: str | None = None
+    """Folder to write to, made if need be; by default the run's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageOptions(RunOptions):
+    """What every script on images takes; `--data.name` and its like read other images."""
+
+    split: Literal["test", "validation", "train", "all"] | None = None
+    """Which images; by default test, or all images of a set other than the run's."""
+    data: DataConfig | None = None
+    """Where the images come from; by default what the run was trained on."""
+    data_dir: str | None = None
+    """Folder of the prepared TFDS sets, if it is not that of the training."""
+
+
+def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[str]) -> T:
+    """`parse` for `ImageOptions`: what --data.… leaves out is as the run has it."""
+    flat: Any = tyro.conf.AvoidSubcommands[options]
+    default: Any = options(tyro.MISSING, data=DataConfig())
+    workdir = parse(flat, prog, arguments, default=default).workdir
+    default = options(tyro.MISSING, data=data_config(Workdir(workdir).read()["data"]["config"]))
+    return parse(flat, prog, arguments, default=default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, opened."""
+
+    workdir: Workdir
+    record: dict[str, Any]
+    model: Any
+    variables: Any
+    step: int
+
+    @property
+    def objective(self) -> training.Target:
+        """What it was trained with; ELBO or the log-likelihood, if that was a function."""
+        config = self.record["objective"]
+        if config["name"] in training.TARGETS:
+            return training.target_from_dict(config)
+        return training.ELBO() if has_posterior(self.model) else training.LOG_LIKELIHOOD
+
+    @property
+    def augmentation(self) -> str:
+        """What was done to training images: 'none', 'flips', …"""
+        return data.augmentation(data_config(self.record["data"]["config"]))
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the model's classes, where its data gave names."""
+        names = self.record["data"].get("class_names")
+        return None if names is None or self.model.num_classes is None else tuple(names)
+
+    def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """The labels of images if the model takes them. ValueError if they have none."""
+        if self.model.num_classes is None:
+            return None
+        if labels is None:
+            raise ValueError(
+                f"the images have no labels, but the model has {self.model.num_classes} classes"
+            )
+        return labels
+
+
+class Images(NamedTuple):
+    """Images to score, complete or reconstruct, and what a result says of them."""
+
+    split: data.Split
+    """The images, and their labels if the model takes them."""
+    name: str
+    """The split; of a set other than the run's, the set and the split."""
+    dataset: str
+    """Where they come from."""
+    binarization: str
+    levels: int
+
+
+def load_images(run: Run, options: ImageOptions) -> Images:
+    """The images that the options ask for.
+
+    ValueError if the run's own data have another content now, or the model cannot take them.
+    """
+    own = data_config(run.record["data"]["config"])
+    config = own if options.data is None else options.data
+    if options.data_dir is not None:
+        config = dataclasses.replace(config, data_dir=options.data_dir)
+    other = config != dataclasses.replace(own, data_dir=config.data_dir)
+    name = options.split or ("all" if other else "test")
+    dataset = load_data(config, whole=name == "all")
+    expected = run.record["data"]["fingerprint"]
+    if not other and name != "all" and dataset.fingerprint != expected:
+        raise ValueError(
+            f"{dataset.name} is not the data of this run any more: "
+            f"fingerprint {dataset.fingerprint} here, {expected} in {run.workdir.run}"
+        )
+    split: data.Split = dataset.train if name == "all" else getattr(dataset, name)
+    if dataset.levels != run.model.likelihood.levels:
+        raise ValueError(
+            f"the images of {dataset.name} have {dataset.levels} levels (binarization: "
+            f"{dataset.binarization}), the model's have {run.model.likelihood.levels}: "
+            "see --data.levels, --data.values and --data.binarize"
+        )
+    split = dataclasses.replace(split, labels=run.labels(split.labels))
+    check_inputs(run.model, split.images, split.labels)
+    if other and dataset.fingerprint != expected:
+        name = f"{Path(dataset.name).stem}-{name}"
+    return Images(split, name, dataset.name, dataset.binarization, dataset.levels)
+
+
+def output_folder(options: RunOptions, run: Run) -> Path:
+    """Where results go: to be asked before anything is computed. ValueError if nothing can."""
+    if options.output is None:
+        folder = run.workdir.path
+    elif not options.output.strip():
+        raise ValueError("output is empty; accepted: a folder, or a path to make one at")
+    else:
+        folder = Path(options.output).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written in {folder} ({error.strerror}); name a folder with --output"
+        ) from error
+    return folder
+
+
+def save_arrays(path: Path, **arrays: Any) -> Path:
+    """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def save_json(path: Path, result: Mapping[str, Any]) -> Path:
+    """A JSON file, whole or not at all. ValueError for NaN, which JSON does not have."""
+    write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path | None:
+    """The path that `save` wrote, said; what goes wrong with a picture ends nothing."""
+    try:
+        path = save(*arguments, **options)
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"warning: a picture is missing: {' '.join(str(error).split())}", file=sys.stderr)
+        return None
+    print(f"wrote {path}")
+    return path
+
+
+def noise_key(seed: int) -> jax.Array:
+    """The key of a seed. ValueError if it has more than 64 bits."""
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; accepted: −2^63 … 2^63 − 1")
+    return jax.random.key(seed)
+
+
+def open_run(workdir: str, step: str = "best") -> Run:
+    """Reads a run and its model: the EMA at `step` (best, last or a number)."""
+    if step != "best" and step != "last" and not step.isdigit():
+        raise ValueError(f"step is {step!r}; accepted: best, last or a number")
+    chosen = step if step == "best" or step == "last" else int(step)
+    folder = Workdir(workdir)
+    model, variables, number, record = training.load_step(folder, chosen)
+    return Run(folder, with_defaults(record), model, variables, number)
+
+
+def expected_images(run: Run, codes: Any, labels: Any) -> np.ndarray:
+    """The expected levels of each code's image, real numbers `[B, H, W, C]`."""
+    params = run.model.apply(run.variables, codes, labels, method="decode")
+    return np.asarray(run.model.likelihood.mean(params, run.model.image_shape[-1]))
+
+
+def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
+    """A DataConfig from JSON; `data_dir` goes before the one in it."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    config = data.DataConfig(**fields)
+    return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+
+
+def load_data(config: DataConfig, whole: bool = False) -> data.Dataset:
+    """`data.load`, or `load_whole`, with a bar while images decode; its notes are printed."""
+    load = data.load_whole if whole else data.load
+    with progress() as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", data.DataWarning)  # its notes say the same
+        task = bar.add_task(f"reading {config.name}", total=None)
+        dataset = load(config, lambda done, total: bar.update(task, completed=done, total=total))
+    if jax.process_index() == 0:
+        for note in dataset.notes:
+            print(f"{config.name}: {note}")
+    return dataset
+
+
+def progress() -> Progress:
+    """A progress bar on stderr, on a terminal only."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """`items`, with a progress bar that counts them."""
+    with progress() as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def check_counts(**counts: int | tuple[int, ...]) -> None:
+    """ValueError unless all are at least 1, and there is one at least of each."""
+    for name, value in counts.items():
+        if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError(f"{name} is {value}; accepted: numbers of at least 1")
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The next multiple: a batch that divides over the devices."""
+    return -(-count // multiple) * multiple
+
+
+def autoregressive(model: T) -> T:
+    """The model, if it draws site by site. ValueError for another."""
+    if has_code(model):
+        raise ValueError(f"{type(model).__name__} is not an autoregressive model")
+    return model
+
+
+def labels_for(
+    model: Any, count: int, label: str | int | None, names: Sequence[str] | None = None
+) -> np.ndarray | None:
+    """Labels of `count` samples: `label`, or all classes in turn; None without classes.
+
+    A label is a number or one of the classes' `names`.
+    """
+    if model.num_classes is None:
+        if label is not None:
+            raise ValueError(f"label is {label}, but the model has no classes")
+        return None
+    if label is None:
+        return np.arange(count, dtype=np.int32) % model.num_classes
+    if names is not None and label in names:
+        number = list(names).index(str(label))
+    else:
+        number = int(label) if str(label).isdecimal() else -1
+    if not 0 <= number < model.num_classes:
+        known = f", {', '.join(names)}" if names else ""
+        raise ValueError(
+            f"label is {label}; the model's classes are 0 … {model.num_classes - 1}{known}"
+        )
+    return np.full(count, number, np.int32)
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions, for results."""
+    import flax
+
+    devices = jax.devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "gen_jax": __version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "python": sys.version.split()[0],
+    }

@@ -1,0 +1,161 @@
+"""Score a trained run on a whole split: `gen_jax evaluate WORKDIR`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from gen_jax import data, figures, objectives, training
+from gen_jax.models.shared.protocol import has_code, has_posterior
+from gen_jax.scripts import cli
+from gen_jax.training.workdir import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(cli.ImageOptions):
+    """What to score: every image of a split once."""
+
+    batch_size: int = 250
+    """Images a batch."""
+    num_samples: int = 0
+    """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
+    chunk_size: int = 50
+    """Codes an image in memory at once."""
+    classify: bool = True
+    """Score a class-conditional model as a classifier too: one pass for each class."""
+    scores: Literal["npz", "csv"] = "npz"
+    """Form of the file with one value an image."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, scores, prints; writes evaluation-SPLIT.json, one value an image, and a map."""
+    evaluate(cli.parse_on_images(Options, "gen_jax evaluate", arguments))
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    """The result as a dict, also written to evaluation-SPLIT.json."""
+    cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
+    key = cli.noise_key(options.seed)
+    run = cli.open_run(options.workdir, options.step)
+    is_vae = has_posterior(run.model)
+    if options.num_samples < 0 or (options.num_samples and not is_vae):
+        raise ValueError(
+            f"num_samples is {options.num_samples}, for {type(run.model).__name__}; accepted: 0, "
+            "or at least 1 for a VAE"
+        )
+    folder = cli.output_folder(options, run)
+    source = cli.load_images(run, options)
+    split, name = source.split, source.name
+    mesh = training.make_mesh()
+    batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
+
+    def score(objective: training.Target, what: str) -> training.Scores:
+        return training.score(
+            run.model,
+            run.variables["params"],
+            cli.track(batches, len(batches), f"{what} of {name}"),
+            key,
+            objective,
+            mesh,
+        )
+
+    objective = run.objective.report
+    scores = score(objective, "scoring")
+    columns = {"nats": scores.nats, "bits_per_dim": scores.bits_per_dim, "labels": split.labels}
+    scored = scores.mean()
+    result: dict[str, Any] = {
+        "objective": training.target_to_dict(objective),
+        **scored.as_dict(),
+        "images": scored.count,
+        "data": source.dataset,
+        "split": name,
+        "binarization": source.binarization,
+        "levels": source.levels,
+        "augmentation": run.augmentation,
+        "model": run.record["model"],
+        "step": run.step,
+        "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
+        **cli.environment(),
+    }
+    about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
+    print(f"{name}: {objective.label} {_describe(scored)}, {about}")
+    if is_vae:
+        active = active_units(run, batches)
+        result["active_units"] = active
+        print(
+            f"{name}: reconstruction {scored.terms['reconstruction']:.2f}, KL "
+            f"{scored.terms['kl']:.2f} nats; {active} of {run.model.num_latents} latents active"
+        )
+    if options.num_samples:
+        tighter = training.IWAE(options.num_samples, options.chunk_size)
+        bounds = score(tighter, f"IWAE bound, k = {options.num_samples},")
+        columns["iwae_nats"] = bounds.nats
+        bound = bounds.mean()
+        result |= {
+            "iwae_samples": options.num_samples,
+            "iwae_nats": bound.nats,
+            "iwae_nats_standard_error": bound.nats_standard_error if bound.count > 1 else None,
+        }
+        print(f"{name}: {tighter.label} {_describe(bound)}, {about}")
+    autoregressive = not has_code(run.model)
+    if options.classify and autoregressive and run.model.num_classes is not None:
+        result["accuracy"] = classify(run, split, batches)
+        print(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
+    path = cli.save_json(folder / f"evaluation-{name}.json", result)
+    each = _save_scores(folder / f"evaluation-{name}.{options.scores}", columns)
+    print(f"wrote {path}, and {each} with one value an image")
+    if autoregressive:
+        some = slice(0, 12)
+        labels = None if split.labels is None else split.labels[some]
+        nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
+        path = folder / f"surprise-{name}.png"
+        cli.picture(
+            figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
+        )
+    return result
+
+
+def _save_scores(path: Path, columns: Mapping[str, np.ndarray | None]) -> Path:
+    """One row an image, in the order of the split: .npz or .csv."""
+    present = {key: value for key, value in columns.items() if value is not None}
+    if path.suffix == ".npz":
+        return cli.save_arrays(path, **present)
+    rows = zip(*(value.tolist() for value in present.values()), strict=True)
+    lines = (",".join(map(repr, row)) for row in rows)
+    write_atomically(path, "\n".join([",".join(present), *lines]) + "\n")
+    return path
+
+
+def _describe(scored: training.Evaluation) -> str:
+    bits, nats = f"{scored.bits_per_dim:.4f}", f"{-scored.nats:.2f}"
+    if scored.count > 1:
+        bits += f" ± {scored.bits_per_dim_standard_error:.4f}"
+        nats += f" ± {scored.nats_standard_error:.2f}"
+    return f"{bits} bits/dim ({nats} nats an image)"
+
+
+def active_units(run: cli.Run, batches: data.EvalBatches) -> int:
+    """How many latents say something of the images of a split."""
+    encode = jax.jit(
+        lambda variables, images, labels: run.model.apply(
+            variables, images, labels, method="encode"
+        ).mean()
+    )
+    means = [
+        np.asarray(encode(run.variables, batch["images"], batch.get("labels")))[batch["mask"]]
+        for batch in batches
+    ]
+    return int(objectives.active_units(np.concatenate(means)).sum())
+
+
+def classify(run: cli.Run, split: data.Split, batches: data.EvalBatches) -> float:
+    """The fraction of a split whose label has the largest p(y | x), by Bayes' rule."""
+    log_posterior = jax.jit(objectives.log_posterior, static_argnums=0)
+    correct = 0
+    for batch in cli.track(batches, len(batches), "classifying"):
+        guesses = log_posterior(run.model, run.variables, batch["images"]).argmax(axis=-1)
+        correct += int(np.sum((np.asarray(guesses) == batch["labels"]) & batch["mask"]))
+    return correct / len(split)

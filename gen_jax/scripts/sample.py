@@ -1,0 +1,96 @@
+"""Draw images from a trained run: `gen_jax sample WORKDIR`."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gen_jax import figures, sampling, training
+from gen_jax.models.shared.protocol import has_code
+from gen_jax.scripts import cli
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(cli.RunOptions):
+    """What to draw. The same seed draws the same images, whatever the chunk size."""
+
+    num_images: int = 64
+    """How many."""
+    label: str | None = None
+    """Class of all images, by number or name; by default all classes in turn."""
+    temperature: float = 1.0
+    """1 draws from the model, 0 takes the most probable level of every site."""
+    method: sampling.Method = "scan"
+    """scan is the fast one; naive and fixed_point draw the same images."""
+    chunk_size: int = 256
+    """Images drawn at once; bounds the memory."""
+    animate: bool = True
+    """Write a GIF of the first images as they appear, site by site (autoregressive models)."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, draws, and writes samples.npz, samples.png and samples.gif or sample-means.png."""
+    sample(cli.parse(Options, "gen_jax sample", arguments))
+
+
+def sample(options: Options) -> Path:
+    """The path of samples.npz: the images, and what they were drawn with."""
+    cli.check_counts(num_images=options.num_images, chunk_size=options.chunk_size)
+    key = cli.noise_key(options.seed)
+    run = cli.open_run(options.workdir, options.step)
+    names, levels = run.class_names, run.model.likelihood.levels
+    labels = cli.labels_for(run.model, options.num_images, options.label, names)
+    folder = cli.output_folder(options, run)
+    chunk_size = min(options.chunk_size, options.num_images)
+    mesh = training.make_mesh() if jax.device_count() > 1 else None
+    if mesh is not None:
+        chunk_size = cli.round_up(chunk_size, mesh.size)
+    chunks = sampling.sample_in_chunks(
+        run.model,
+        run.variables,
+        key,
+        options.num_images,
+        chunk_size,
+        labels=labels,
+        temperature=options.temperature,
+        method=options.method,
+        mesh=mesh,
+    )
+    start = time.perf_counter()
+    number = -(-options.num_images // chunk_size)
+    images = np.concatenate(list(cli.track(chunks, number, "drawing")))
+    seconds = time.perf_counter() - start
+    path = cli.save_arrays(
+        folder / "samples.npz",
+        images=images,
+        labels=labels,
+        class_names=names,
+        seed=options.seed,
+        temperature=options.temperature,
+        method=options.method,
+        step=run.step,
+    )
+    print(
+        f"{len(images)} images in {seconds:.1f} s, compilation included, by {options.method}; "
+        f"wrote {path}"
+    )
+
+    shown = slice(0, 400)
+    grid: dict[str, Any] = {}
+    if names is not None and options.label is None and len(names) <= min(20, len(images)):
+        grid = {"columns": len(names), "names": names}  # classes in turn: each has a column
+    cli.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)
+    if has_code(run.model):
+        classes, ids = None if labels is None else labels[shown], np.arange(len(images[shown]))
+        codes = sampling.prior_codes(run.model, run.variables, key, ids, classes)
+        means = cli.expected_images(run, codes, classes)
+        cli.picture(figures.save_grid, means, levels, folder / "sample-means.png", **grid)
+    elif options.animate:
+        order = sampling.generation_order(run.model)
+        frames, drawn = figures.canvases(images[:16], order, 48)
+        cli.picture(figures.save_animation, frames, drawn, levels, folder / "samples.gif")
+    return path

@@ -1,0 +1,160 @@
+"""Train a preset: `gen_jax train PRESET [--model.… --data.… --training.…]`.
+
+Run the same command again to go on with a run that was stopped, at any moment and by anything.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from gen_jax import data, figures, models, sampling, training
+from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
+from gen_jax.models.shared.protocol import has_code
+from gen_jax.scripts import cli
+from gen_jax.scripts.presets import PRESETS, Experiment, find
+
+# What the command line offers of a model: tyro cannot build a protocol, and the image's shape and
+# the number of codes are those of the data.
+models.ImageModel.__annotations__ |= {
+    "image_shape": tyro.conf.Suppress[tuple[int, int, int]],
+    "likelihood": Bernoulli | Categorical | DiscretizedLogisticMixture,
+}
+models.ImplicitAutoEncoder.__annotations__["num_codes"] = tyro.conf.Suppress[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Experiment):
+    """A preset and where to train it."""
+
+    workdir: str = dataclasses.field(kw_only=True)
+    """Folder of the run."""
+    init_from: str | None = None
+    """Start from the weights of this run: the folder of one whose parameters have these shapes."""
+    resume: bool = False
+    """Go on with a run whose number of steps, optimiser or accumulation was another."""
+    overwrite: bool = False
+    """Delete the run that the folder holds."""
+    distributed: bool = False
+    """Join the other processes of a cluster job (SLURM, Kubernetes, Open MPI, TPU pods)."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, trains, and says where the run is."""
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(f"usage: gen_jax train PRESET [OPTIONS]\n\n{__doc__}\nPresets:")
+        for preset, experiment in PRESETS.items():
+            model = type(experiment.model).__name__
+            print(f"  {preset:32} {model} on {experiment.data.name}")
+        print("\ngen_jax train PRESET --help lists the options of a preset.")
+        return
+    preset = find(name)
+    fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(Experiment)}
+    default = Options(**fields, workdir=f"runs/{name}")
+    options = cli.parse(
+        tyro.conf.AvoidSubcommands[Options], f"gen_jax train {name}", arguments[1:], default=default
+    )
+    cli.stop(train(options))
+
+
+def train(options: Options) -> training.TrainResult:
+    """Trains `options`; with pictures of samples at intervals, and of the curves at the end."""
+    folder = training.Workdir(options.workdir)
+    if options.distributed:
+        training.initialize_distributed()
+    dataset = cli.load_data(options.data)
+    model = fit_model(options.model, dataset)
+    batches = data.train_iterator(
+        dataset,
+        options.training.batch_size,
+        options.training.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    evaluation = data.eval_batches(
+        dataset.validation,
+        cli.round_up(options.training.eval_batch_size, jax.device_count()),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    draws = not has_code(model) or model.prior is not None
+
+    def on_sample(step: int, variables: Any) -> None:
+        images = sampling.sample(
+            model, variables, jax.random.key(0), 16, labels=cli.labels_for(model, 16, None)
+        )
+        if jax.process_index() == 0:
+            (folder.path / "samples").mkdir(exist_ok=True)
+            path = folder.path / "samples" / f"step_{step:07d}.png"
+            figures.save_grid(np.asarray(images), model.likelihood.levels, path)
+
+    result = training.train(
+        model,
+        batches,
+        lambda: evaluation,
+        options.training,
+        options.workdir,
+        data={
+            "config": data.to_dict(data.resolved(options.data)),
+            "fingerprint": dataset.fingerprint,
+            "binarization": dataset.binarization,
+            "levels": dataset.levels,
+            "class_names": dataset.class_names,
+        },
+        objective=options.objective,
+        examples=dataset.train.images[:: -(-len(dataset.train) // 10_000)],
+        on_sample=on_sample if draws else None,
+        init_from=options.init_from,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    if result.finished and jax.process_index() == 0:
+        print(
+            f"best: {result.best_bits_per_dim:.4f} bits/dim on validation at step "
+            f"{result.best_step}, in {options.workdir}; {_draw_curves(folder)}"
+        )
+    return result
+
+
+def fit_model(model: Any, dataset: data.Dataset) -> Any:
+    """The model for the data's image shape. ValueError if levels or classes do not agree."""
+    if model.likelihood.levels != dataset.levels:
+        raise ValueError(
+            f"the images of {dataset.name} have {dataset.levels} levels "
+            f"(binarization: {dataset.binarization}), but the model's likelihood is "
+            f"{model.likelihood}: change --data.levels, --data.binarize or the likelihood"
+        )
+    if model.num_classes is not None and dataset.num_classes is None:
+        raise ValueError(
+            f"the model has {model.num_classes} classes, but {dataset.name} has no labels"
+        )
+    if model.num_classes is not None and model.num_classes != dataset.num_classes:
+        raise ValueError(
+            f"the model has {model.num_classes} classes, but {dataset.name} has "
+            f"{dataset.num_classes}"
+        )
+    return model.adapted(dataset.image_shape, len(dataset.train))
+
+
+def _draw_curves(folder: training.Workdir) -> str:
+    """The run is finished whether they can be drawn or not."""
+    try:
+        return f"curves: {save_curves(folder)}"
+    except Exception as error:
+        return f"no curves: {' '.join(str(error).split())}"
+
+
+def save_curves(folder: training.Workdir) -> Path:
+    """Training and validation loss against the step, from metrics.jsonl."""
+    curves = {}
+    for split in ("train", "validation"):
+        records = training.read_metrics(folder, split)
+        known = [record for record in records if isinstance(record.get("bits_per_dim"), float)]
+        steps = [record["step"] for record in known]
+        curves[split] = (steps, [record["bits_per_dim"] for record in known])
+    return figures.save_curves(curves, folder.path / "loss.png", x_label="step", y_label="bits/dim")

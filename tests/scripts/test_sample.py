@@ -1,0 +1,32 @@
+"""experiments.sample: the images of the library's sampler, in files."""
+
+import jax
+import numpy as np
+from PIL import Image
+
+import gen_jax
+from gen_jax import sampling
+from gen_jax.scripts import sample
+from tests.scripts.conftest import command
+
+
+def test_writes_the_samplers_images(tiny_run):
+    result = command("sample", tiny_run, "--num-images=10", "--chunk-size=4", "--seed=3")
+    assert result.returncode == 0, result.stderr
+    images = np.load(tiny_run / "samples.npz")["images"]
+    model, variables = gen_jax.load(tiny_run)
+    expected = np.asarray(sampling.sample(model, variables, jax.random.key(3), 10))
+    assert images.shape == expected.shape
+    assert images.dtype == np.uint8
+    assert np.mean(images != expected) <= 1e-3  # float32: other batches, other rounding
+    with Image.open(tiny_run / "samples.png") as picture:
+        assert picture.size[0] > 100
+    with Image.open(tiny_run / "samples.gif") as animation:
+        assert getattr(animation, "n_frames", 1) > 8
+
+
+def test_label_decides_the_class(tiny_class_run):
+    sample.sample(
+        sample.Options(str(tiny_class_run), num_images=8, label=3, chunk_size=8, animate=False)
+    )
+    assert (np.load(tiny_class_run / "samples.npz")["labels"] == 3).all()
