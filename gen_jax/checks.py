@@ -6,7 +6,6 @@ at: such levels and labels give NaN instead (`in_range`, `nan_unless`).
 
 import contextlib
 import math
-import numbers
 import weakref
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -29,7 +28,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     if most is not None:
         bounds = f"whole numbers from {least} to {most}"
     value = _concrete(name, value, bounds)
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
     if value < least or (most is not None and value > most):
         raise ValueError(f"{name} is {value}; accepted: {bounds}")
@@ -42,7 +41,7 @@ def real(
     """`value` as a float in [low, high), or with `above` in (low, high): finite, so."""
     bounds = f"numbers in {'(' if above else '['}{low}, {high})"
     value = _concrete(name, value, bounds)
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
     if not (low < value if above else low <= value) or not value < high:
         raise ValueError(f"{name} is {value}; accepted: {bounds}")
@@ -64,7 +63,7 @@ def wholes(name: str, value: Any, least: int, length: int | None = None) -> tupl
         raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
     items = [x.item() if isinstance(x, np.generic) else x for x in value]
     shown = f"({', '.join(_shown(x) for x in items)}{',' * (len(items) == 1)})"
-    if not all(isinstance(x, numbers.Integral) and not isinstance(x, bool) for x in items):
+    if not all(isinstance(x, int) and not isinstance(x, bool) for x in items):
         raise TypeError(f"{name} is {shown}; accepted: {bounds}")
     if (length is not None and len(items) != length) or not items or min(items) < least:
         raise ValueError(f"{name} is {shown}; accepted: {bounds}")
