@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax import checks, inversion, objectives
-from gen_jax.models.shared.protocol import has_code, has_posterior, traits
+from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
 from gen_jax.typing import Array, Key, Nats
 
 Terms: TypeAlias = Mapping[str, Array]
@@ -307,7 +307,7 @@ def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, A
 
     A set with labels also trains a model without.
     """
-    conditional = traits(model).num_classes is not None
+    conditional = takes_labels(model)
     labels = batch["labels"] if conditional else None
     return {"params": variables["params"]}, batch["images"], labels
 

@@ -14,7 +14,7 @@ from flax import struct
 
 from gen_jax.checks import NonFiniteError as NonFiniteError
 from gen_jax.checks import all_finite as all_finite
-from gen_jax.models.shared.protocol import traits
+from gen_jax.models.shared.protocol import takes_labels
 from gen_jax.training.fields import number, whole
 from gen_jax.typing import Array, Float, Key, Levels
 
@@ -130,9 +130,8 @@ def init_params(model: Any, key: Key, examples: Levels | None = None) -> Tree:
 
     `examples` are images that a data-dependent initialisation looks at; None: one of zeros.
     """
-    of = traits(model)
-    images = jnp.zeros((1, *of.image_shape), jnp.uint8) if examples is None else examples
-    labels = () if of.num_classes is None else (jnp.zeros((len(images),), jnp.int32),)
+    images = jnp.zeros((1, *model.image_shape), jnp.uint8) if examples is None else examples
+    labels = (jnp.zeros((len(images),), jnp.int32),) if takes_labels(model) else ()
     return model.init(key, images, *labels)["params"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gen_jax import training
 from gen_jax.training import devices, state
-from gen_jax.training.step import summarize
+from gen_jax.training.step import Scores
 
 from . import tiny
 
@@ -235,8 +235,8 @@ def test_a_wrong_training_field_is_named(name, value):
 
 def test_a_score_that_is_not_finite_is_no_result():
     with pytest.raises(training.NonFiniteError, match=r"1 of 3 images .*: image 1 has nan nats"):
-        summarize(np.array([-1.0, np.nan, -2.0]), {}, tiny.SHAPE)
-    alone = summarize(np.array([-1.0]), {}, tiny.SHAPE).as_dict()
+        Scores(np.array([-1.0, np.nan, -2.0]), {}, tiny.SHAPE).mean()
+    alone = Scores(np.array([-1.0]), {}, tiny.SHAPE).mean().as_dict()
     assert alone["nats_standard_error"] is None, "JSON has no NaN"
 
 

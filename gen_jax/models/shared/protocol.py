@@ -70,6 +70,11 @@ def traits(model: Any) -> Traits:
     )
 
 
+def takes_labels(model: Any) -> bool:
+    """Whether it is conditional on classes."""
+    return getattr(model, "num_classes", None) is not None
+
+
 def has_code(model: Any) -> bool:
     """Whether images come from a code: then all sites are drawn at once, given it."""
     return hasattr(model, "decode")
