@@ -10,8 +10,9 @@ import optax
 
 from gen_jax import checks, objectives
 from gen_jax.keys import threefry
-from gen_jax.models.image_model import check_model, check_variables
+from gen_jax.models.image_model import check_model
 from gen_jax.models.latent import LatentModel
+from gen_jax.models.parameters import check_variables
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from gen_jax import checks
 from gen_jax.keys import threefry
 from gen_jax.models.autoregressive import AutoregressiveModel
-from gen_jax.models.image_model import check_variables
 from gen_jax.models.latent import LatentModel
+from gen_jax.models.parameters import check_variables
 from gen_jax.models.vae import VAE
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats
 

@@ -30,7 +30,7 @@ kW       the columns of k images side by side
 B_k      what is then left of a batch (B // k)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -41,9 +41,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer, UInt
 Levels: TypeAlias = Integer[Array | np.ndarray, "B H W C"]
 Labels: TypeAlias = Integer[Array | np.ndarray, " B"]
 Known: TypeAlias = Bool[Array | np.ndarray, "..."]
-# Or what one types: nested lists, and one label for all images.
-AnyLevels: TypeAlias = Levels | Sequence[Any]
-AnyLabels: TypeAlias = Labels | Sequence[int] | Integer[Array | np.ndarray, ""] | int
+# Or what one types, nested lists and one label for all images: `gen_jax.checks` says what is wrong.
+AnyLevels: TypeAlias = Any
+AnyLabels: TypeAlias = Any
 SiteParams: TypeAlias = Float[Array, "B H W S P"]
 Nats: TypeAlias = Float[Array, " B"]
 

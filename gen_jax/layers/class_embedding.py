@@ -1,11 +1,13 @@
 """The embedding of a class."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.typing import Array, Dtype, Float, Integer
+from gen_jax.typing import Array, Dtype, Float
 
 
 class ClassEmbedding(nn.Module):
@@ -16,10 +18,11 @@ class ClassEmbedding(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, labels: Integer[Array, " B"]) -> Float[Array, "B F"]:
+    def __call__(self, labels: Any) -> Float[Array, "B F"]:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
         shape = (self.num_classes, self.features)
         table = self.param("embedding", init, shape, param_dtype(self.dtype))
+        labels = jnp.asarray(labels)
         rows = jnp.take(table.astype(self.dtype), labels, axis=0, mode="clip")
         valid = checks.in_range(labels, self.num_classes)
         return checks.nan_unless(None if valid is None else valid[:, None], rows)

@@ -1,7 +1,6 @@
 """What every model of this library is: a module that knows its images and what its output means."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -90,7 +89,7 @@ class ImageModel(nn.Module):
 
     def check_dtype(self) -> None:
         """ValueError if JAX would compute in float32 where the model asks for float64."""
-        if self.dtype == "float64" and jax.dtypes.canonicalize_dtype("float64") != jnp.float64:
+        if self.dtype == "float64" and not has_float64():
             raise ValueError("dtype is 'float64', which needs jax_enable_x64")
 
     def site_params(
@@ -133,28 +132,6 @@ def check_model(model: Any) -> None:
         raise TypeError(f"model is {model!r}; accepted: one such as models.PixelCNN(…)")
 
 
-def check_variables(model: ImageModel, variables: Any) -> None:
-    """ValueError that names the first parameter which is not of this model, or of another shape.
-
-    Flax says less, and of parameters that a model does not read nothing.
-    """
-    model.check_dtype()
-    expected = abstract_variables(model)
-    if expected is not None:
-        checks.same_shapes(variables, expected, type(model).__name__)
-
-
-def abstract_variables(model: ImageModel) -> Any:
-    """What `init` gives, as shapes. None for a model of one's own that has another `init`."""
-    return _abstract_variables(model, bool(jax.config.jax_enable_x64))
-
-
-@functools.lru_cache(maxsize=256)
-def _abstract_variables(model: ImageModel, x64: bool) -> Any:
-    del x64
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.int32)
-    labels = None if model.num_classes is None else jax.ShapeDtypeStruct((1,), jnp.int32)
-    try:
-        return jax.eval_shape(model.init, jax.random.key(0), images, labels)
-    except Exception:
-        return None
+def has_float64() -> bool:
+    """Whether jax_enable_x64 is set."""
+    return jax.dtypes.canonicalize_dtype("float64") == jnp.float64
