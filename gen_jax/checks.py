@@ -21,15 +21,14 @@ class NonFiniteError(RuntimeError):
     """Something that must be finite is not: parameters, a loss, a gradient, a state to be saved."""
 
 
-def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+def whole(name: str, value: Any, least: int, most: int | None = None, *, odd: bool = False) -> int:
     """`value` as an int, of Python or NumPy; no bool, and no float."""
-    bounds = f"whole numbers of at least {least}"
-    if most is not None:
-        bounds = f"whole numbers from {least} to {most}"
+    bounds = f"{'odd ' if odd else ''}whole numbers "
+    bounds += f"of at least {least}" if most is None else f"from {least} to {most}"
     value = _concrete(name, value, bounds)
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is {_shown(value)}; accepted: {bounds}")
-    if value < least or (most is not None and value > most):
+    if value < least or (most is not None and value > most) or (odd and value % 2 == 0):
         raise ValueError(f"{name} is {value}; accepted: {bounds}")
     return int(value)
 

@@ -68,7 +68,7 @@ def encode_by_inversion(
     count = len(images)
     chunk = count if chunk_size is None else min(checks.whole("chunk_size", chunk_size, 1), count)
     if starts is None:
-        key = threefry(jax.random.key(0) if key is None else key)
+        key = threefry(jax.random.key(0, impl="threefry2x32") if key is None else key)
         shape = (num_starts, count, decoder.num_latents)
         starts = jax.random.normal(key, shape, decoder.real_dtype).at[0].set(0)
     else:

@@ -46,7 +46,7 @@ def unchecked():
         (lambda: gated(features="8"), "features is '8'; accepted: whole numbers"),
         (lambda: gated(num_layers=True), "num_layers is True; accepted: whole numbers"),
         (lambda: gated(num_classes=2.0), "num_classes is 2.0; accepted: whole numbers"),
-        (lambda: gated(kernel_size=3.0), "kernel_size is 3.0; accepted: whole numbers"),
+        (lambda: gated(kernel_size=3.0), "kernel_size is 3.0; accepted: odd whole numbers"),
         (lambda: gated(dropout="0.5"), r"dropout is '0.5'; accepted: numbers in \[0, 1\)"),
         (lambda: gated(dtype=jnp.float32), "dtype is <class .*; accepted: float32, bfloat16"),
         (lambda: gated(image_shape=4), "image_shape is 4; accepted: 3 whole numbers"),

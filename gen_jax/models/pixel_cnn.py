@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv
 from gen_jax.layers.convolution import MaskedConv
-from gen_jax.models.autoregressive import check_kernel_size
 from gen_jax.models.pixel_rnn import PixelRNN
 from gen_jax.models.receptive_field import hops, receptive_field
 from gen_jax.typing import Array, Carry, Dtype, Float, Labels, Levels, SiteParams
@@ -30,7 +30,7 @@ class PixelCNN(PixelRNN):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("kernel_size", self.kernel_size)
+        checks.whole("kernel_size", self.kernel_size, 3, odd=True)
 
     def layer(self) -> "ResidualBlock":
         return ResidualBlock(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv
 from gen_jax.layers.convolution import Head
-from gen_jax.models.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.autoregressive import AutoregressiveModel
 from gen_jax.models.pixel_step import step_pixel
 from gen_jax.typing import Array, Carry, Context, Draw, Integer, Labels
 
@@ -38,7 +38,7 @@ class PixelRNN(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        checks.whole("first_kernel_size", self.first_kernel_size, 3, odd=True)
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)
 

@@ -206,7 +206,7 @@ def _evaluate(
     objective: Objective,
     mesh: Mesh,
 ) -> Evaluation:
-    params = jax.device_put(params, replicated(mesh))
+    params, key = jax.device_put((params, key), replicated(mesh))
     score = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, ()
     for i, batch in enumerate(batches):

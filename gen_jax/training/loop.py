@@ -125,7 +125,6 @@ def train(
     folder.claim(_record(model, objective, data, config), resume=resume, overwrite=overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is claimed")
-    init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
 
     def say(message: str) -> None:
         if jax.process_index() == 0:
@@ -133,6 +132,7 @@ def train(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(meshes.in_force(mesh))
+        init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
         checkpoints = stack.enter_context(Checkpoints(folder, config.keep, say))
         abstract = devices.abstract_state(model, config.optimizer, config.steps, mesh)
         state = checkpoints.restore(abstract, batches)
