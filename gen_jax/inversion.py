@@ -11,7 +11,8 @@ import optax
 from gen_jax import checks, objectives
 from gen_jax.keys import threefry
 from gen_jax.models.shared.latent import DiagonalGaussian
-from gen_jax.models.shared.protocol import check_inputs, check_variables, has_code, traits
+from gen_jax.models.shared.parameters import check_variables
+from gen_jax.models.shared.protocol import check_inputs, has_code, traits
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats, Variables
 
 
@@ -67,7 +68,7 @@ def encode_by_inversion(
     count = len(images)
     chunk = count if chunk_size is None else min(checks.whole("chunk_size", chunk_size, 1), count)
     if starts is None:
-        key = threefry(jax.random.key(0) if key is None else key)
+        key = threefry(jax.random.key(0, impl="threefry2x32") if key is None else key)
         shape = (num_starts, count, decoder.num_latents)
         starts = jax.random.normal(key, shape, of.real_dtype).at[0].set(0)
     else:

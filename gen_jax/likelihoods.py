@@ -152,7 +152,7 @@ class Categorical:
     def log_prob(
         self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
     ) -> Float[Array, "*batch S"]:
-        picked = _pick(params, pixels[..., None].astype(jnp.int32))
+        picked = jnp.take_along_axis(params, pixels[..., None].astype(jnp.int32), axis=-1)
         nats = picked[..., 0] - jax.nn.logsumexp(params, axis=-1)
         return checks.nan_unless(checks.in_range(pixels, self.levels), nats)
 
@@ -293,8 +293,10 @@ class DiscretizedLogisticMixture:
             mean = self._mean(means, coefficients, levels, c)
             component = _inverse_cdf(log_weights, noise[..., 2 * c], jnp.ones_like(temperature))
             component = component[..., None]
-            mean_k = _pick(mean, component)[..., 0]
-            scale_k = jnp.exp(_pick(log_scales[..., c, :], component)[..., 0])
+            mean_k = jnp.take_along_axis(mean, component, axis=-1)[..., 0]
+            scale_k = jnp.exp(
+                jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0]
+            )
             x = mean_k + scale_k * _logit(noise[..., 2 * c + 1])
             drawn = jnp.round((x + 1) * ((self.levels - 1) / 2))
             drawn = jnp.clip(drawn, 0, self.levels - 1).astype(given.dtype)
@@ -370,11 +372,6 @@ def _set_whole(likelihood: Any, name: str, least: int, most: int | None = None) 
     """A field as an int: NumPy's have another type, and so another program."""
     value = checks.whole(name, getattr(likelihood, name), least, most)
     object.__setattr__(likelihood, name, value)
-
-
-def _pick(x: Array, indices: Array) -> Array:
-    """Along the last axis. Nothing is filled in for an index out of range: see `in_range`."""
-    return jnp.take_along_axis(x, indices, axis=-1, mode="clip")
 
 
 def _temper(logits: Array, temperature: Array) -> Array:

@@ -9,9 +9,9 @@ import numpy as np
 
 from gen_jax import checks
 from gen_jax.keys import threefry
+from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import (
     check_inputs,
-    check_variables,
     has_code,
     has_posterior,
     traits,

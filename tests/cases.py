@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, models
-from gen_jax.models.shared.protocol import abstract_variables
+from gen_jax.models.shared.parameters import abstract_variables
 
 
 class Row(NamedTuple):

@@ -28,7 +28,7 @@ from gen_jax.layers.convolution import (
     shift_down,
 )
 from gen_jax.layers.site_layer import Groups, draw_pixel, grown
-from gen_jax.models.shared.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import (
     Array,
     Draw,
@@ -54,8 +54,8 @@ class GatedPixelCNN(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("kernel_size", self.kernel_size)
-        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        checks.whole("kernel_size", self.kernel_size, 3, odd=True)
+        checks.whole("first_kernel_size", self.first_kernel_size, 3, odd=True)
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)
 

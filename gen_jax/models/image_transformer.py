@@ -213,9 +213,7 @@ class ImageTransformer(AutoregressiveModel):
         """
         if self.values_per_site == 1:
             rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
-            # Not `nn.Embed`'s look-up: to fill in NaN for other rows costs every step.
-            table = self.embedding.embedding.astype(self.dtype)
-            return jnp.take(table, rows, axis=0, mode="clip") * self.features**0.5
+            return self.embedding(rows) * self.features**0.5
         return self.projection(self.scale(levels))
 
     def position_table(self) -> Float[Array, "N F"]:

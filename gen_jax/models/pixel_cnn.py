@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry, ClassConvState
 from gen_jax.layers.convolution import MaskedConv
 from gen_jax.layers.site_layer import Groups, grown
-from gen_jax.models.shared.autoregressive import check_kernel_size
 from gen_jax.models.shared.pixel_rnn import PixelRNN
 from gen_jax.models.shared.receptive_field import hops, receptive_field
 from gen_jax.typing import Array, Dtype, Float, Int, Labels, Levels, SiteParams
@@ -31,7 +31,7 @@ class PixelCNN(PixelRNN):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("kernel_size", self.kernel_size)
+        checks.whole("kernel_size", self.kernel_size, 3, odd=True)
 
     def layer(self) -> "ResidualBlock":
         return ResidualBlock(

@@ -16,8 +16,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
-from gen_jax.models.shared.autoregressive import check_kernel_size
 from gen_jax.models.shared.pixel_rnn import PixelRNN
 from gen_jax.models.shared.receptive_field import hops, receptive_field
 from gen_jax.typing import Array, Float, Labels, Levels, SiteParams
@@ -31,7 +31,7 @@ class RowLSTM(PixelRNN):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("kernel_size", self.kernel_size)
+        checks.whole("kernel_size", self.kernel_size, 3, odd=True)
 
     def layer(self) -> RowLSTMLayer:
         return RowLSTMLayer(

@@ -13,9 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gen_jax import checks
 from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force
+from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import (
     check_inputs,
-    check_variables,
     has_code,
     has_next_site_view,
     traits,
@@ -211,7 +211,7 @@ def run(
         temperature = temperature.astype(dtype)
     else:
         temperature = dtype.type(checks.real("temperature", temperature, 0))
-    check_variables(model, variables)
+    traced = check_parameters(model, variables)
     if mesh is not None:
         mesh = data_mesh(mesh)
         if batch % mesh.size:
@@ -221,18 +221,16 @@ def run(
             )
     ids = np.arange(first, first + batch, dtype=np.int32)
     request = Request(variables, threefry(key), ids, given, known, labels, temperature)
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(request))
-    inside = traced or isinstance(jnp.zeros(()), Tracer)  # a jit, whose arguments these are not
-    if inside:
+    traced |= any(isinstance(leaf, Tracer) for leaf in request[1:])
+    # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
+    # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
+    # gather fills what is out of range, is one, and stops `jax_debug_nans`.
+    if traced or isinstance(jax.lax.stop_gradient(ids), Tracer):
         check_context(mesh)
-    if traced:
         # Only an outermost jit can have options.
         return _compiled(None)(model, request, method, mesh)
-    checks.finite(variables)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-    # Evaluated inside a jit only where one is: JAX then makes its constants at once, in which
-    # `jax_debug_nans` looks for NaN, and which a mesh in force makes its own.
-    with jax.ensure_compile_time_eval() if inside else in_force(mesh):
+    with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
             whole = NamedSharding(mesh, PartitionSpec())
             variables, key = jax.device_put((variables, request.key), whole)

@@ -227,7 +227,7 @@ def score(
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)
     with meshes.in_force(mesh):
-        params = jax.device_put(params, replicated(mesh))
+        params, key = jax.device_put((params, key), replicated(mesh))
         for i, batch in enumerate(batches):
             image_shape = batch["images"].shape[1:]
             batch = put_batch(batch, mesh)

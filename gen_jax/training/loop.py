@@ -106,10 +106,9 @@ def train(
     record, weights = _record(model, objective, data, config), None
     if init_from is not None:
         record["init_from"], weights = start.weights_of(init_from, abstract, folder)
-    init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(meshes.in_force(mesh))
+        init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)
         interrupt = stack.enter_context(interrupts(lambda message: say(console, message)))
         stack.enter_context(_held(folder, record, resume, overwrite, console))
         checkpoints = stack.enter_context(

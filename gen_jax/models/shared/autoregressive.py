@@ -97,9 +97,3 @@ class AutoregressiveModel(ImageModel):
         """A finished row of the image in real numbers."""
         width, _, batch, _ = previous.shape
         return jnp.swapaxes(self.scale(previous), 1, 2).reshape(width, batch, -1)
-
-
-def check_kernel_size(name: str, size: int) -> None:
-    """ValueError unless a kernel's size is odd and at least 3."""
-    if checks.whole(name, size, 3) % 2 == 0:
-        raise ValueError(f"{name} is {size}; accepted: odd whole numbers of at least 3")

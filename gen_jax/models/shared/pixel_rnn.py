@@ -19,7 +19,7 @@ from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
 from gen_jax.layers.convolution import Head
 from gen_jax.layers.site_layer import draw_pixel
-from gen_jax.models.shared.autoregressive import AutoregressiveModel, check_kernel_size
+from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import Array, Draw, Float, Int, Integer, Labels
 
 
@@ -56,7 +56,7 @@ class PixelRNN(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kernel_size("first_kernel_size", self.first_kernel_size)
+        checks.whole("first_kernel_size", self.first_kernel_size, 3, odd=True)
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)
 

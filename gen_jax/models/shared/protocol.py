@@ -10,7 +10,6 @@ from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
 """
 
-import functools
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -110,37 +109,10 @@ def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels |
 
 def check_dtype(model: Any) -> None:
     """ValueError if JAX would compute in float32 where the model asks for float64."""
-    if traits(model).dtype == "float64" and not _has_float64():
+    if traits(model).dtype == "float64" and not has_float64():
         raise ValueError("dtype is 'float64', which needs jax_enable_x64")
 
 
-def check_variables(model: Any, variables: Any) -> None:
-    """ValueError that names the first parameter which is not of this model, or of another shape.
-
-    Flax says less, and of parameters that a model does not read nothing.
-    """
-    check_dtype(model)
-    expected = abstract_variables(model)
-    if expected is not None:
-        checks.same_shapes(variables, expected, type(model).__name__)
-
-
-def abstract_variables(model: Any) -> Any:
-    """What `init` gives, as shapes. None for a model of one's own that has another `init`."""
-    return _abstract_variables(model, _has_float64())
-
-
-@functools.lru_cache(maxsize=256)
-def _abstract_variables(model: Any, has_float64: bool) -> Any:
-    del has_float64
-    of = traits(model)
-    images = jax.ShapeDtypeStruct((1, *of.image_shape), jnp.int32)
-    labels = () if of.num_classes is None else (jax.ShapeDtypeStruct((1,), jnp.int32),)
-    try:
-        return jax.eval_shape(model.init, jax.random.key(0), images, *labels)
-    except Exception:
-        return None
-
-
-def _has_float64() -> bool:
+def has_float64() -> bool:
+    """Whether jax_enable_x64 is set."""
     return jax.dtypes.canonicalize_dtype("float64") == jnp.float64
