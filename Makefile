@@ -6,10 +6,13 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test lint format docs clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m experiments.demo --workdir demo
+	$(BIN)/gen_jax demo --workdir demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m quick
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

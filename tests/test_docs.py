@@ -12,7 +12,7 @@ from gen_jax.scripts.presets import PRESETS
 
 from .pages import DOCS, PAGES, ROOT, code, prose
 
-SCRIPTS = [ROOT / "experiments", ROOT / "gen_jax" / "scripts"]
+SCRIPTS = [ROOT / "gen_jax" / "scripts", ROOT / "experiments" / "benchmarks"]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
 
@@ -34,7 +34,7 @@ def test_links_lead_somewhere(page):
 
 
 MODULES = (
-    "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|training|typing"
+    "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|training|typing|xla"
 )
 
 
@@ -60,7 +60,7 @@ def commands(page):
     """Each command of a page: the script, and its arguments."""
     shell = [*code(page, "sh"), *re.findall(r"`([^`\n]+)`", prose(page))]
     text = "\n".join(shell).replace("\\\n", " ")
-    found = re.findall(r"(?:gen_jax |python -m experiments\.)(\w+)([^\n#&]*)", text)
+    found = re.findall(r"(?:gen_jax |python -m experiments\.(?:benchmarks\.)?)(\w+)([^\n#&]*)", text)
     return [(script, arguments.split()) for script, arguments in found]
 
 

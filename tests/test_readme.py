@@ -1,7 +1,5 @@
 """The code of the README and of the pages runs as it stands."""
 
-import pytest
-
 from .pages import ROOT, code, run
 
 
@@ -27,12 +25,6 @@ def test_the_vae_of_the_python_page(tmp_path, monkeypatch):
     assert page.logits.shape == (16, 8, 8, 1, 17)
 
 
-def test_a_model_and_a_likelihood_of_a_users_own_draw(tmp_path, monkeypatch):
-    *blocks, _ = code(ROOT / "docs" / "your-own-model.md", "python")
-    run("\n\n".join(blocks), "neighbours", tmp_path, monkeypatch)
-
-
-@pytest.mark.xfail(strict=True, reason="train and load take the library's own classes only")
 def test_a_model_and_a_likelihood_of_a_users_own_train(tmp_path, monkeypatch):
     blocks = code(ROOT / "docs" / "your-own-model.md", "python")
     page = run("\n\n".join(blocks), "neighbours", tmp_path, monkeypatch)
