@@ -33,9 +33,8 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(file), target
 
 
-MODULES = (
-    "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|training|typing|xla"
-)
+_LIBRARY = "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|typing|xla"
+MODULES = f"{_LIBRARY}|training"
 
 
 @every_page
@@ -60,7 +59,9 @@ def commands(page):
     """Each command of a page: the script, and its arguments."""
     shell = [*code(page, "sh"), *re.findall(r"`([^`\n]+)`", prose(page))]
     text = "\n".join(shell).replace("\\\n", " ")
-    found = re.findall(r"(?:gen_jax |python -m experiments\.(?:benchmarks\.)?)(\w+)([^\n#&]*)", text)
+    found = re.findall(
+        r"(?:gen_jax |python -m experiments\.(?:benchmarks\.)?)(\w+)([^\n#&]*)", text
+    )
     return [(script, arguments.split()) for script, arguments in found]
 
 

@@ -127,7 +127,7 @@ METHODS = {"scan": scan_sites, "naive": naive_sites, "fixed_point": fixed_point_
 
 def generation_order(model: Any) -> np.ndarray:
     """Site ids in generation order, int [N]; raster order for a model that says nothing."""
-    if not hasattr(model, "blocks"):
+    if not hasattr(type(model), "blocks"):
         height, width, _ = traits(model).image_shape
         return np.arange(height * width * traits(model).sites)
     ids = model.blocks().reshape(-1)

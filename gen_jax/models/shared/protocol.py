@@ -76,17 +76,17 @@ def takes_labels(model: Any) -> bool:
 
 def has_code(model: Any) -> bool:
     """Whether images come from a code: then all sites are drawn at once, given it."""
-    return hasattr(model, "decode")
+    return hasattr(type(model), "decode")
 
 
 def has_posterior(model: Any) -> bool:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
-    return has_code(model) and hasattr(model, "encode") and model.prior is not None
+    return has_code(model) and hasattr(type(model), "encode") and model.prior is not None
 
 
 def has_next_site_view(model: Any) -> bool:
     """Whether `scan` can sample it."""
-    return all(hasattr(model, name) for name in _NEXT_SITE)
+    return all(hasattr(type(model), name) for name in _NEXT_SITE)
 
 
 def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels | None]:

@@ -1,0 +1,203 @@
+"""A model and a likelihood that gen_jax does not know, and that derive from nothing of it."""
+
+import dataclasses
+import io
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import gen_jax
+from gen_jax import data, models, objectives, sampling, training
+
+from .cases import one_line_error
+
+SHAPE = (3, 4, 1)
+KEY = jax.random.key(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Poisson:
+    """Levels 0, 1, 2 in proportion to rate^level / level!; the parameter is log rate."""
+
+    levels: int = 3
+
+    def sites(self, channels):
+        return channels
+
+    def num_params(self, channels):
+        return 1
+
+    def num_noise(self, channels):
+        return 1
+
+    def _logits(self, params):
+        level = jnp.arange(self.levels, dtype=params.dtype)
+        level = level.reshape((1,) * (params.ndim - 1) + (-1,))
+        return jax.nn.log_softmax(params * level - jax.scipy.special.gammaln(level + 1))
+
+    def log_prob(self, params, pixels):
+        at = pixels[..., None].astype(jnp.int32)
+        return jnp.take_along_axis(self._logits(params), at, axis=-1)[..., 0]
+
+    def draw(self, params, noise, temperature, given, known):
+        weights = jax.nn.softmax(self._logits(params) / jnp.maximum(temperature, 1e-6))
+        drawn = jnp.sum(jnp.cumsum(weights, axis=-1) < noise, axis=-1, keepdims=True)
+        return jnp.where(known, given, jnp.minimum(drawn, self.levels - 1).astype(given.dtype))
+
+    def mean(self, params, channels):
+        raise NotImplementedError
+
+    def marginal(self, pixels, dtype):
+        raise NotImplementedError
+
+
+class Whole(nn.Module):
+    """Every pixel from the one to its left, as a whole image: no base of the library."""
+
+    image_shape: tuple[int, int, int]
+    likelihood: Poisson
+
+    def setup(self):
+        self.dense = nn.Dense(1)
+
+    def __call__(self, images, labels=None):
+        left = jnp.pad(jnp.asarray(images)[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0)))
+        return self.dense(left.astype(jnp.float32))[..., None]
+
+
+class Left(Whole):
+    """With the next-site view."""
+
+    def blocks(self):
+        height, width, _ = self.image_shape
+        return np.arange(height * width).reshape(height, width, 1)
+
+    def init_carry(self, batch, labels=None):
+        return jnp.zeros((batch, 1), jnp.float32)
+
+    def begin_block(self, carry, block, previous):
+        return jnp.zeros_like(carry), jnp.zeros(len(previous))
+
+    def step(self, carry, context, draw):
+        return draw(0, self.dense(carry)).astype(jnp.float32)
+
+
+MODEL = Left(SHAPE, Poisson())
+CONFIG = training.TrainConfig(
+    steps=12,
+    batch_size=8,
+    eval_every=4,
+    eval_batch_size=16,
+    sample_every=1,
+    optimizer=training.OptimizerConfig(learning_rate=3e-2, warmup_steps=1),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    images = np.minimum(rng.poisson(0.7, (60, *SHAPE)).cumsum(axis=2), 2).astype(np.uint8)
+    path = tmp_path_factory.mktemp("open") / "images.npz"
+    np.savez(path, images=images)
+    return data.load(data.DataConfig(str(path), values="levels", levels=3))
+
+
+def train(dataset, workdir, **options):
+    return training.train(
+        MODEL,
+        data.train_iterator(dataset, CONFIG.batch_size, seed=0),
+        lambda: data.eval_batches(dataset.validation, CONFIG.eval_batch_size),
+        CONFIG,
+        workdir,
+        data={"fingerprint": dataset.fingerprint},
+        mesh=training.make_mesh(jax.devices()[:1]),
+        console=Console(file=io.StringIO()),
+        **options,
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_it_is_trained_killed_resumed_loaded_scored_and_drawn(dataset, tmp_path):
+    def kill(step, variables):
+        if step == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(dataset, tmp_path / "killed", on_sample=kill)
+    assert train(dataset, tmp_path / "killed").step == 12
+    assert train(dataset, tmp_path / "whole").step == 12
+    model, variables = gen_jax.load(tmp_path / "killed", model=MODEL)
+    _, undisturbed = gen_jax.load(tmp_path / "whole", model=MODEL)
+    assert model is MODEL
+    jax.tree.map(np.testing.assert_array_equal, variables, undisturbed)
+
+    nats = objectives.log_likelihood(model, variables, dataset.test.images)
+    scored = training.evaluate(
+        model,
+        variables["params"],
+        data.eval_batches(dataset.test, 4),
+        KEY,
+        training.LOG_LIKELIHOOD.evaluation,
+    )
+    assert scored.nats == pytest.approx(float(nats.mean()), rel=1e-5)
+    losses = training.read_metrics(training.Workdir(tmp_path / "killed"), "validation")
+    assert losses[-1]["bits_per_dim"] < losses[0]["bits_per_dim"]
+
+    images = sampling.sample(model, variables, KEY, 8)
+    assert np.unique(images).tolist() == [0, 1, 2]
+    for method in ("naive", "fixed_point"):
+        np.testing.assert_array_equal(
+            sampling.sample(model, variables, KEY, 8, method=method), images
+        )
+    known = np.indices(SHAPE[:2])[0] < 1
+    completed = sampling.complete(model, variables, KEY, np.asarray(images), known)
+    np.testing.assert_array_equal(completed, images)
+
+
+def test_run_json_names_the_classes_and_none_is_imported_by_its_name(dataset, tmp_path):
+    train(dataset, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())["model"]
+    assert record == {
+        "model": f"{__name__}.Left",
+        "image_shape": [3, 4, 1],
+        "likelihood": {"name": f"{__name__}.Poisson", "levels": 3},
+    }
+    with one_line_error(r"unknown model '\S+\.Left'; known: .*must be given: model=…"):
+        gen_jax.load(tmp_path)
+    other = Left((3, 5, 1), Poisson())
+    with one_line_error(
+        r"holds another model: model.image_shape is \[3, 4, 1\] there, \[3, 5, 1\]"
+    ):
+        gen_jax.load(tmp_path, model=other)
+
+
+def test_a_causal_model_without_a_carry_is_drawn_by_whole_passes():
+    model = Whole(SHAPE, Poisson())
+    variables = MODEL.init(KEY, np.zeros((1, *SHAPE), np.uint8))
+    with one_line_error("Whole has no next-site view .*; accepted: naive, fixed_point"):
+        sampling.sample(model, variables, KEY, 2)
+    expected = sampling.sample(MODEL, variables, KEY, 4)
+    for method in ("naive", "fixed_point"):
+        found = sampling.sample(model, variables, KEY, 4, method=method)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("model", [object(), Left, nn.Dense(2)], ids=["object", "class", "Dense"])
+def test_what_is_no_model_is_said_to_be_none(model):
+    with pytest.raises(TypeError, match="accepted"):
+        sampling.sample(model, {}, KEY, 2)
+
+
+def test_a_known_likelihood_goes_with_an_unknown_model():
+    model = models.PixelCNN(SHAPE, Poisson(), features=4, num_layers=1)
+    assert models.to_dict(model)["likelihood"]["name"] == f"{__name__}.Poisson"
+    variables = model.init(KEY, np.zeros((1, *SHAPE), np.uint8))
+    assert sampling.sample(model, variables, KEY, 2).shape == (2, *SHAPE)
