@@ -199,17 +199,9 @@ def chain_rule(joint: np.ndarray) -> np.ndarray:
     return np.stack(conditionals)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Where a module imports this: hundreds of small programs, compiled in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @contextlib.contextmanager
 def optimized():
-    """Under `quick_compilation`: compile as everywhere else."""
+    """Compile as everywhere but in these tests."""
     jax.config.update("jax_disable_most_optimizations", False)
     try:
         yield

@@ -11,8 +11,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+from .cases import optimized
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Hundreds of small programs, compiled in half the time; `optimized` is for what looks at programs.
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(name="optimized")
+def compile_as_elsewhere():
+    """All of XLA's optimizations inside one test."""
+    with optimized():
+        yield
 
 
 @pytest.fixture

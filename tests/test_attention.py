@@ -18,7 +18,6 @@ from .cases import (
     next_site_params,
     one_line_error,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
     whole_image_params,
 )

@@ -13,7 +13,6 @@ from gen_jax.models.shared.latent import DiagonalGaussian
 from tests.cases import (
     one_line_error,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
     some_labels,
 )

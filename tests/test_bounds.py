@@ -15,7 +15,6 @@ from tests.cases import (
     one_line_error,
     optimized,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
 )
 from tests.vaes import (
@@ -424,11 +423,11 @@ def test_the_running_mean_is_the_constant_baseline():
 def test_every_objective_says_which_model_it_is_for():
     gaussian, bits = vae(), vae(latents="bernoulli")
     plain = models.AutoEncoder((2, 2, 1), BERNOULLI)
-    with one_line_error("for VAE, not AutoEncoder"):
+    with one_line_error("for a VAE, not AutoEncoder"):
         training.ELBO().check(plain)
-    with one_line_error("bernoulli latents take score_function or straight_through"):
+    with one_line_error("for discrete latents: score_function or straight_through"):
         training.ELBO().check(bits)
-    with one_line_error("gaussian latents take reparametrized or score_function"):
+    with one_line_error("for real latents: reparametrized or score_function"):
         training.ELBO(estimator="straight_through").check(gaussian)
     with one_line_error("num_samples of 2 or more"):
         training.ELBO(estimator="score_function", baseline="leave_one_out").check(gaussian)
@@ -436,7 +435,7 @@ def test_every_objective_says_which_model_it_is_for():
         training.ELBO(baseline="constant").check(gaussian)
     with one_line_error("does not pass through bits"):
         training.IWAE().check(bits)
-    with one_line_error("for AutoregressiveModel, not VAE"):
+    with one_line_error("for an autoregressive model, not VAE"):
         training.LogLikelihood().check(gaussian)
     for beta in (-1.0, math.inf):
         with one_line_error(f"beta is {beta}"):

@@ -13,7 +13,6 @@ from .cases import (
     make,
     one_line_error,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
 )
 from .vaes import vae

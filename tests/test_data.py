@@ -14,6 +14,8 @@ from gen_jax.data import DataConfig, datasets, draws, memory
 
 from .image_sets import assert_equal_batches, batches, gray, numbered, save_npz
 
+pytestmark = pytest.mark.quick
+
 # What is done to the images.
 
 

@@ -12,6 +12,8 @@ from gen_jax.scripts.presets import PRESETS
 
 from .pages import DOCS, PAGES, ROOT, code, prose
 
+pytestmark = pytest.mark.quick
+
 SCRIPTS = [ROOT / "gen_jax" / "scripts", ROOT / "experiments" / "benchmarks"]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])

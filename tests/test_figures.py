@@ -8,6 +8,8 @@ from gen_jax import figures
 
 from .cases import by_site, every_model, generation_order, make, some_images
 
+pytestmark = pytest.mark.quick
+
 
 def test_levels_become_grey_values_from_black_to_white():
     levels = np.arange(17, dtype=np.uint8).reshape(1, 1, 17, 1)

@@ -9,6 +9,8 @@ import pytest
 
 import gen_jax
 
+pytestmark = pytest.mark.quick
+
 PACKAGE = pathlib.Path(gen_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]

@@ -11,6 +11,8 @@ import pytest
 from gen_jax.layers import convolution
 from gen_jax.layers.convolution import Head, MaskedConv, RowsConv
 
+pytestmark = pytest.mark.quick
+
 
 def perturbed(layer, *inputs):
     """Variables of order one, biases included."""

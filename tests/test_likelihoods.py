@@ -21,6 +21,8 @@ from gen_jax.likelihoods import (
 
 from .cases import chain_rule, one_line_error
 
+pytestmark = pytest.mark.quick
+
 EVERY = [
     (Bernoulli(), 1),
     (Bernoulli(), 3),

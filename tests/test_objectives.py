@@ -14,7 +14,6 @@ from .cases import (
     make,
     one_line_error,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
     some_labels,
 )

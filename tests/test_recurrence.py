@@ -13,7 +13,6 @@ from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, RowLSTMLayer, lstm
 from . import cases
 from .cases import (
     make,
-    quick_compilation,  # noqa: F401
     some_images,
     some_labels,
     whole_image_params,

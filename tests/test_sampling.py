@@ -17,6 +17,7 @@ from gen_jax import likelihoods, objectives, sampling
 
 from .cases import (
     CASES,
+    MODELS,
     by_site,
     chain_rule,
     every_image,
@@ -26,7 +27,6 @@ from .cases import (
     one_line_error,
     optimized,
     perturbed,
-    quick_compilation,  # noqa: F401
     some_images,
     some_labels,
     whole_image_params,
@@ -60,7 +60,12 @@ def in_double(name, case):
 # Equal images.
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+# That both views agree is shown for every model and likelihood (`test_models`), and a likelihood
+# does not know the model: every model with channels drawn apart, and every likelihood with one.
+SAMPLED = [case for case in CASES if case[1] == "categorical-rgb" or case[0] == "GatedPixelCNN"]
+
+
+@pytest.fixture(scope="module", params=SAMPLED, ids="-".join)
 def double(request):
     """Model and variables in float64; of module scope, so that a case compiles once."""
     with jax.enable_x64(True):
@@ -164,14 +169,10 @@ def draws_from_whole_image(model, variables, images, labels, temperature=1.0):
 
 
 @pytest.mark.parametrize(
-    ("case", "likelihood"),
-    [
-        ("categorical-rgb", likelihoods.Categorical(256)),
-        ("mixture-rgb", likelihoods.DiscretizedLogisticMixture(256, 3)),
-    ],
-    ids=["categorical-rgb", "mixture-rgb"],
+    ("name", "case", "likelihood"),
+    [(name, "categorical-rgb", likelihoods.Categorical(256)) for name in MODELS]
+    + [("RowLSTM", "mixture-rgb", likelihoods.DiscretizedLogisticMixture(256, 3))],
 )
-@every_model
 def test_float32_sites_are_draws_of_the_whole_image(name, case, likelihood):
     """At most 1 site in 1,000 differs when drawn again from the finished image's parameters."""
     model = make(name, case, (8, 8), likelihood=likelihood, num_layers=1)
@@ -296,10 +297,9 @@ def test_another_key_gives_other_images(x64):
 
 
 @pytest.mark.parametrize(
-    ("case", "method"),
-    [("categorical", "scan"), ("mixture", "fixed_point")],
+    ("name", "case", "method"),
+    [(name, "categorical", "scan") for name in MODELS] + [("PixelCNN", "mixture", "fixed_point")],
 )
-@every_model
 def test_four_devices_draw_the_same_images(x64, name, case, method):
     """A mesh of four: equal to one device, and an image does not know where it is drawn."""
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -374,8 +374,14 @@ def assert_frequencies(indices, expected):
     assert stats.chi2.sf(statistic, len(expected) - 1) > 1e-4
 
 
-@pytest.mark.parametrize(("case", "size", "likelihood"), TINY, ids=[c for c, *_ in TINY])
-@every_model
+DRAWN = [(name, *TINY[3]) for name in MODELS] + [("GatedPixelCNN", *tiny) for tiny in TINY]
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "size", "likelihood"),
+    list(dict.fromkeys(DRAWN)),
+    ids=[f"{name}-{case}" for name, case, *_ in dict.fromkeys(DRAWN)],
+)
 def test_frequencies_are_the_models_probabilities(name, case, size, likelihood):
     """Over all images of a tiny shape, in sampling and in completing with partly known pixels."""
     model = make(name, case, size, likelihood=likelihood, num_layers=1)

@@ -14,6 +14,7 @@ from gen_jax import likelihoods, sampling
 from .cases import make, one_line_error, perturbed, some_labels
 from .vaes import vae
 
+pytestmark = pytest.mark.usefixtures("optimized")
 BATCH = 8
 KEY = jax.random.key(7)
 

@@ -3,7 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import gen_jax.typing
+
+pytestmark = pytest.mark.quick
 
 ANNOTATION = re.compile(r"\b(?:Float|Int|Integer|UInt|Bool)\d*\[[^\[\]\"]*\"([^\"]*)\"")
 

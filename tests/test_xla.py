@@ -4,6 +4,8 @@ import pytest
 
 from gen_jax import xla
 
+pytestmark = pytest.mark.quick
+
 PURPOSES = ("sampling", "training", "evaluation")
 
 

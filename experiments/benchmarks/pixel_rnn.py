@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
 def plain_row_lstm(model: Any, params: Any, images: Any) -> Any:
     """Row LSTM (van den Oord et al. 2016, §3.1), `[B, H, W, P]`."""
     x, side = _first(model, params, images), model.kernel_size // 2
-    zeros = jnp.zeros((x.shape[0], x.shape[2], model.width))
+    zeros = jnp.zeros((x.shape[0], x.shape[2], model.rounded_features))
     for n in range(model.num_layers):
         p = params[f"layers_{n}"]
         kernel, bias = p["gates"]["kernel_input"][None], p["gates"]["bias"]

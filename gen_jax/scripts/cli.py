@@ -20,13 +20,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax_command
-from gen_jax import __version__, data, training
+from gen_jax import __version__, data, models, training
 from gen_jax.data import DataConfig
+from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
 from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir, write_atomically
 
 T = TypeVar("T")
+# On the command line, of one that the library knows: tyro cannot build a protocol.
+models.ImageModel.__annotations__["likelihood"] = (
+    Bernoulli | Categorical | DiscretizedLogisticMixture
+)
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
@@ -89,6 +94,8 @@ def parse(options: Any, prog: str, arguments: Sequence[str], **kwargs: Any) -> A
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(options, prog=prog, args=list(arguments), **kwargs)
+    except TypeError as error:  # of a value that no type of a field rules out
+        fail(str(error))
     except SystemExit as stop:
         if stop.code not in (0, None):
             fail(f"{_essence(complaint.getvalue())} (--help lists what is accepted)")
@@ -138,10 +145,14 @@ class ImageOptions(RunOptions):
 def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[str]) -> T:
     """`parse` for `ImageOptions`: what --data.… leaves out is as the run has it."""
     flat: Any = tyro.conf.AvoidSubcommands[options]
-    default: Any = options(tyro.MISSING, data=DataConfig())
-    workdir = parse(flat, prog, arguments, default=default).workdir
-    default = options(tyro.MISSING, data=data_config(Workdir(workdir).read()["data"]["config"]))
-    return parse(flat, prog, arguments, default=default)
+
+    def parsed(config: DataConfig) -> Any:
+        default: Any = options("", data=config)
+        object.__setattr__(default, "workdir", tyro.MISSING)  # it must be given
+        return parse(flat, prog, arguments, default=default)
+
+    record = Workdir(parsed(DataConfig()).workdir).read()
+    return parsed(data_config(record["data"]["config"]))
 
 
 @dataclasses.dataclass(frozen=True)

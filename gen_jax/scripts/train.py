@@ -13,17 +13,12 @@ import numpy as np
 import tyro
 
 from gen_jax import data, figures, models, sampling, training
-from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
 from gen_jax.models.shared.protocol import has_code
 from gen_jax.scripts import cli
 from gen_jax.scripts.presets import PRESETS, Experiment, find
 
-# What the command line offers of a model: tyro cannot build a protocol, and the image's shape and
-# the number of codes are those of the data.
-models.ImageModel.__annotations__ |= {
-    "image_shape": tyro.conf.Suppress[tuple[int, int, int]],
-    "likelihood": Bernoulli | Categorical | DiscretizedLogisticMixture,
-}
+# Not offered on the command line: the image's shape and the number of codes are those of the data.
+models.ImageModel.__annotations__["image_shape"] = tyro.conf.Suppress[tuple[int, int, int]]
 models.ImplicitAutoEncoder.__annotations__["num_codes"] = tyro.conf.Suppress[int]
 
 

@@ -1,7 +1,6 @@
 """experiments.reconstruct, and the other scripts on auto-encoders."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import scipy.stats
 
 import gen_jax
 from gen_jax import data, objectives, training
-from gen_jax.scripts import evaluate, reconstruct, sample, train
+from gen_jax.scripts import cli, evaluate, reconstruct, sample, train
 from tests.cases import perturbed, some_images
 from tests.scripts.conftest import TINY_CODES
 from tests.vaes import vae
@@ -100,9 +99,7 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
 def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch):
     """First latent to the right, second up, at the prior's quantiles; lines from image to image."""
     model = vae((2, 2, 1), 2)
-    run = SimpleNamespace(
-        model=model, variables=perturbed(model), workdir=SimpleNamespace(path=tmp_path)
-    )
+    run = cli.Run(training.Workdir(tmp_path), {}, model, perturbed(model), 0)
     drawn = []
     monkeypatch.setattr(
         reconstruct.figures, "save_grid", lambda images, *_, **__: drawn.append(images)
@@ -115,11 +112,11 @@ def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch
         logits = model.apply(run.variables, codes, method="decode")
         return np.asarray(model.likelihood.mean(logits, 1))
 
-    reconstruct._plane(run, codes, 3)
+    reconstruct._plane(run, codes, 3, tmp_path)
     low, high = scipy.stats.norm.ppf([1 / 6, 5 / 6])
     corners = [(low, high), (high, high), (low, low), (high, low)]
     np.testing.assert_allclose(drawn[0][[0, 2, 6, 8]], decoded(corners), rtol=1e-5)
-    reconstruct._interpolate(run, codes, images, None)
+    reconstruct._interpolate(run, codes, images, None, tmp_path)
     rows = np.asarray(drawn[1]).reshape(2, 14, 2, 2, 1)
     np.testing.assert_array_equal(rows[:, 0], images[::2])
     np.testing.assert_array_equal(rows[:, -1], images[1::2])

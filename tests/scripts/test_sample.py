@@ -27,6 +27,6 @@ def test_writes_the_samplers_images(tiny_run):
 
 def test_label_decides_the_class(tiny_class_run):
     sample.sample(
-        sample.Options(str(tiny_class_run), num_images=8, label=3, chunk_size=8, animate=False)
+        sample.Options(str(tiny_class_run), num_images=8, label="3", chunk_size=8, animate=False)
     )
     assert (np.load(tiny_class_run / "samples.npz")["labels"] == 3).all()

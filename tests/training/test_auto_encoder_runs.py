@@ -9,7 +9,6 @@ import pytest
 from gen_jax import likelihoods, models, training
 from gen_jax.training import devices
 from gen_jax.training.workdir import Workdir
-from tests.cases import quick_compilation  # noqa: F401
 
 from . import tiny
 

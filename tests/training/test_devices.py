@@ -108,7 +108,7 @@ def test_accumulation_moves_no_rows_between_devices():
         assert collective not in program
 
 
-def test_ynnpack_takes_over_no_convolution_of_a_step():
+def test_ynnpack_takes_over_no_convolution_of_a_step(optimized):
     """It is slow at the gradient of a kernel; what it fuses is in computations of its own."""
     # Small convolutions it leaves alone.
     model = models.PixelCNN((28, 28, 1), likelihoods.Bernoulli(), features=32, num_layers=1)

@@ -10,7 +10,6 @@ from experiments.benchmarks import training
 def test_measures_pass_and_step(tmp_path, capsys):
     training.main(
         [
-            "gated-pixelcnn-digits-classes",
             "row-lstm-digits",
             "implicit-autoencoder-digits",
             "--batch-sizes=2",
@@ -21,7 +20,6 @@ def test_measures_pass_and_step(tmp_path, capsys):
     assert "row-lstm-digits" in capsys.readouterr().out
     rows = json.loads((tmp_path / "training.json").read_text())["rows"]
     assert [(row["model"]["model"], row["batch"]) for row in rows] == [
-        ("GatedPixelCNN", 2),
         ("RowLSTM", 2),
         ("ImplicitAutoEncoder", 2),
     ]
