@@ -8,7 +8,8 @@ from gen_jax.training.checkpoints import (
     load_step,
     resolve_step,
 )
-from gen_jax.training.devices import evaluate, initialize_distributed, make_mesh, score
+from gen_jax.training.devices import initialize_distributed, make_mesh
+from gen_jax.training.evaluation import Evaluation, Scores, eval_step, evaluate, score
 from gen_jax.training.loop import TrainResult, train
 from gen_jax.training.objective import (
     ELBO,
@@ -34,7 +35,7 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import Evaluation, Scores, eval_step, train_step
+from gen_jax.training.step import train_step
 from gen_jax.training.workdir import Workdir
 
 __all__ = [

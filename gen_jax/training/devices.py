@@ -7,7 +7,7 @@ pure functions that `jax.jit` spreads over the mesh.
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ from gen_jax.training.state import (
     make_optimizer,
     make_schedule,
 )
-from gen_jax.training.step import Evaluation, Scores, eval_step, train_step
+from gen_jax.training.step import train_step
 from gen_jax.typing import Array, Key, Levels
 from gen_jax.xla import compiler_options
 
@@ -189,71 +189,8 @@ def compile_train_step(
     )
 
 
-@functools.cache
-def _compiled_eval_step(platform: str) -> Callable[..., Any]:
-    return jax.jit(
-        eval_step,
-        static_argnames=("model", "objective"),
-        compiler_options=compiler_options("evaluation", platform) or None,
-    )
-
-
-def evaluate(
-    model: nn.Module,
-    params: Tree,
-    batches: Iterable[Batch],
-    key: Key,
-    objective: Objective,
-    mesh: Mesh | None = None,
-) -> Evaluation:
-    """The mean of `score`. Raises ValueError if there are no examples."""
-    return score(model, params, batches, key, objective, mesh).mean()
-
-
-def score(
-    model: nn.Module,
-    params: Tree,
-    batches: Iterable[Batch],
-    key: Key,
-    objective: Objective,
-    mesh: Mesh | None = None,
-) -> Scores:
-    """The objective of every example of `batches`, once each and in order, padding left out.
-
-    Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
-    Raises ValueError if there are no batches.
-    """
-    mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
-    step = _compiled_eval_step(mesh.devices.flat[0].platform)
-    values, previous, image_shape = [], None, (0, 0, 0)
-    with meshes.in_force(mesh):
-        params, key = jax.device_put((params, key), replicated(mesh))
-        for i, batch in enumerate(batches):
-            image_shape = batch["images"].shape[1:]
-            batch = put_batch(batch, mesh)
-            nats, terms = step(
-                params, batch, jax.random.fold_in(key, i), model=model, objective=objective
-            )
-            # Read a batch only once the next is on its way.
-            if previous is not None:
-                values.append(_rows(previous))
-            previous = {**terms, "nats": nats, "mask": batch["mask"]}
-        if previous is None:
-            raise ValueError("there is nothing to evaluate: no batches")
-        values.append(_rows(previous))
-    columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
-    return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
-
-
 def to_host(tree: Tree) -> Any:
     """The arrays as NumPy arrays, whole on every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
-
-
-def _rows(columns: dict[str, Array]) -> dict[str, np.ndarray]:
-    """The columns on the host, without the padding."""
-    host = to_host(columns)
-    mask = host.pop("mask").astype(bool)
-    return {name: values[mask] for name, values in host.items()}

@@ -19,6 +19,7 @@ from rich.console import Console
 from gen_jax import meshes, models
 from gen_jax.training import devices, start
 from gen_jax.training.checkpoints import Checkpoints
+from gen_jax.training.evaluation import evaluate
 from gen_jax.training.interrupts import Interrupted, interrupts
 from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target_to_dict
 from gen_jax.training.records import Records, say
@@ -132,7 +133,7 @@ def train(
 
         def validate(step: int, state: TrainState) -> None:
             try:
-                result = devices.evaluate(
+                result = evaluate(
                     model, state.ema, interrupt.guard(evaluation()), eval_key, eval_objective, mesh
                 )
             except NonFiniteError as error:

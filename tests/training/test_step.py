@@ -11,7 +11,7 @@ import pytest
 
 from gen_jax import training
 from gen_jax.training import devices, state
-from gen_jax.training.step import Scores
+from gen_jax.training.evaluation import Scores
 
 from . import tiny
 

@@ -1,0 +1,166 @@
+"""Scores of whole splits: an objective's value for every example, once each."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from gen_jax import meshes, objectives
+from gen_jax.training.devices import make_mesh, put_batch, replicated, to_host
+from gen_jax.training.objective import Objective
+from gen_jax.training.state import Batch, NonFiniteError, Tree
+from gen_jax.typing import Array, Key, Nats
+from gen_jax.xla import compiler_options
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The mean of an objective over every example of a split, once each."""
+
+    nats: float
+    """Mean of the objective, in nats an image."""
+    nats_standard_error: float
+    """Its standard error: sample standard deviation / sqrt(count)."""
+    bits_per_dim: float
+    bits_per_dim_standard_error: float
+    count: int
+    """Examples counted."""
+    terms: dict[str, float | list[float]]
+    """Mean of each term of the objective over the images."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Flat and JSON-able; the standard error of a single image is null."""
+        values = dataclasses.asdict(self)
+        values |= values.pop("terms")
+        return {name: None if _is_nan(value) else value for name, value in values.items()}
+
+
+class Scores(NamedTuple):
+    """An objective's value for every example of a split, once each and in its order."""
+
+    nats: np.ndarray
+    """In nats an image, `[N]`."""
+    terms: dict[str, np.ndarray]
+    """Each term of the objective, `[N]` or `[N, …]`."""
+    image_shape: tuple[int, int, int]
+
+    @property
+    def bits_per_dim(self) -> np.ndarray:
+        """In bits/dim, `[N]`."""
+        # Linear: the image size and ln 2 stay in that one function.
+        return self.nats * float(objectives.bits_per_dim(jnp.ones(1), self.image_shape)[0])
+
+    def mean(self) -> Evaluation:
+        """The mean over the examples, in float64.
+
+        Raises ValueError if there are none, NonFiniteError if one of them is not finite.
+        """
+        count = len(self.nats)
+        if count == 0:
+            raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
+        wrong = np.flatnonzero(~np.isfinite(self.nats))
+        if wrong.size:
+            raise NonFiniteError(
+                f"{wrong.size} of {count} images have a score that is not finite: "
+                f"image {wrong[0]} has {self.nats[wrong[0]]} nats"
+            )
+        (nats, error), (bits, bits_error) = map(_mean_and_error, (self.nats, self.bits_per_dim))
+        terms = {k: x.astype(np.float64).mean(axis=0).tolist() for k, x in self.terms.items()}
+        return Evaluation(nats, error, bits, bits_error, count, terms)
+
+
+def evaluate(
+    model: nn.Module,
+    params: Tree,
+    batches: Iterable[Batch],
+    key: Key,
+    objective: Objective,
+    mesh: Mesh | None = None,
+) -> Evaluation:
+    """The mean of `score`. Raises ValueError if there are no examples."""
+    return score(model, params, batches, key, objective, mesh).mean()
+
+
+def score(
+    model: nn.Module,
+    params: Tree,
+    batches: Iterable[Batch],
+    key: Key,
+    objective: Objective,
+    mesh: Mesh | None = None,
+) -> Scores:
+    """The objective of every example of `batches`, once each and in order, padding left out.
+
+    Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
+    Raises ValueError if there are no batches.
+    """
+    mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
+    step = _compiled_eval_step(mesh.devices.flat[0].platform)
+    values, previous, image_shape = [], None, (0, 0, 0)
+    with meshes.in_force(mesh):
+        params, key = jax.device_put((params, key), replicated(mesh))
+        for i, batch in enumerate(batches):
+            image_shape = batch["images"].shape[1:]
+            batch = put_batch(batch, mesh)
+            nats, terms = step(
+                params, batch, jax.random.fold_in(key, i), model=model, objective=objective
+            )
+            # Read a batch only once the next is on its way.
+            if previous is not None:
+                values.append(_rows(previous))
+            previous = {**terms, "nats": nats, "mask": batch["mask"]}
+        if previous is None:
+            raise ValueError("there is nothing to evaluate: no batches")
+        values.append(_rows(previous))
+    columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
+    return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
+
+
+def eval_step(
+    params: Tree, batch: Batch, key: Key, *, model: nn.Module, objective: Objective
+) -> tuple[Nats, dict[str, Array]]:
+    """The objective of each image in nats and its terms, exactly 0 where the mask is False."""
+    mask = batch["mask"]
+    inputs = {name: value for name, value in batch.items() if name != "mask"}
+    nats, terms = objective(model, {"params": params}, inputs, key)
+    values = {"nats": nats, **terms}
+    # `where`, not a product: padding may give inf or NaN.
+    values = {name: _where(mask, x) for name, x in values.items()}
+    return values.pop("nats"), values
+
+
+@functools.cache
+def _compiled_eval_step(platform: str) -> Callable[..., Any]:
+    return jax.jit(
+        eval_step,
+        static_argnames=("model", "objective"),
+        compiler_options=compiler_options("evaluation", platform) or None,
+    )
+
+
+def _rows(columns: dict[str, Array]) -> dict[str, np.ndarray]:
+    """The columns on the host, without the padding."""
+    host = to_host(columns)
+    mask = host.pop("mask").astype(bool)
+    return {name: values[mask] for name, values in host.items()}
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), float(error)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _where(mask: Array, x: Array) -> Array:
+    """Rows of `x` where the mask is True, zeros elsewhere."""
+    return jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros_like(x))
