@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -24,22 +23,6 @@ def check_fields(kind: type, fields: Mapping[str, Any], where: str) -> None:
             check_fields(typing.cast(type, hint), value, f"{where}{name}.")
         elif not _matches(value, hint):
             raise ValueError(f"{where}{name} is {value!r}; accepted: {_describe(hint)}")
-
-
-def whole(name: str, value: Any, least: int) -> None:
-    """TypeError unless a setting is an integer, ValueError unless it is `least` or more."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; accepted: an integer")
-    if value < least:
-        raise ValueError(f"{name} is {value}; accepted: {least} or more")
-
-
-def number(name: str, value: Any) -> None:
-    """TypeError unless a setting is a number, ValueError unless it is finite."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; accepted: a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; accepted: a finite number")
 
 
 def _matches(value: Any, hint: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from gen_jax.training.fields import whole
+from gen_jax import checks
 from gen_jax.training.state import OptimizerConfig
 
 
@@ -31,11 +31,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_batch_size"):
-            whole(name, getattr(self, name), 1)
-        whole("log_every", self.log_every, 1)
-        whole("keep", self.keep, 1)
-        whole("sample_every", self.sample_every, 0)
-        whole("seed", self.seed, 0)
-        if self.seed >= 2**63:
-            raise ValueError(f"seed is {self.seed}; accepted: 0 to {2**63 - 1}")
+        least = dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every"), 1)
+        least |= {"eval_batch_size": 1, "log_every": 1, "keep": 1, "sample_every": 0}
+        for name, value in least.items():
+            checks.whole(name, getattr(self, name), value)
+        checks.whole("seed", self.seed, 0, 2**63 - 1)

@@ -12,15 +12,16 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from gen_jax import checks
 from gen_jax.checks import NonFiniteError as NonFiniteError
 from gen_jax.checks import all_finite as all_finite
 from gen_jax.models.shared.protocol import takes_labels
-from gen_jax.training.fields import number, whole
 from gen_jax.typing import Array, Float, Key, Levels
 
 Tree: TypeAlias = Any
 Batch: TypeAlias = Mapping[str, Any]
 Optimizer: TypeAlias = optax.GradientTransformation
+Schedule: TypeAlias = Literal["cosine", "constant", "inverse_sqrt", "stages"]
 
 _RUNNING_DECAY = 0.99
 
@@ -47,7 +48,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     """Peak learning rate."""
-    schedule: Literal["cosine", "constant", "inverse_sqrt", "stages"] = "cosine"
+    schedule: Schedule = "cosine"
     """Shape after the warm-up. inverse_sqrt decays as sqrt(warmup_steps / step); stages are the
     eight of Burda et al. 2016: rate 10^(−i/7) of the peak for 3^i parts of 3280, i = 0 … 7."""
     warmup_steps: int = 100
@@ -204,26 +205,14 @@ def _stages(peak: float, num_steps: int) -> optax.Schedule:
 
 
 def _check(config: OptimizerConfig, num_steps: int) -> None:
-    whole("steps", num_steps, 1)
-    whole("warmup_steps", config.warmup_steps, 0)
-    for name in ("learning_rate", "final_fraction", "weight_decay", "b1", "b2", "eps", "ema_decay"):
-        number(name, getattr(config, name))
-    if config.clip_norm is not None:
-        number("clip_norm", config.clip_norm)
-    for accepted, name, bounds in (
-        (config.learning_rate > 0, "learning_rate", "greater than 0"),
-        (0 <= config.final_fraction <= 1, "final_fraction", "between 0 and 1"),
-        (config.weight_decay >= 0, "weight_decay", "0 or more"),
-        (0 <= config.b1 < 1, "b1", "in [0, 1)"),
-        (0 <= config.b2 < 1, "b2", "in [0, 1)"),
-        (config.eps > 0, "eps", "greater than 0"),
-        (config.clip_norm is None or config.clip_norm > 0, "clip_norm", "greater than 0, or None"),
-        (0 <= config.ema_decay < 1, "ema_decay", "in [0, 1)"),
-        (
-            config.schedule in ("cosine", "constant", "inverse_sqrt", "stages"),
-            "schedule",
-            "cosine, constant, inverse_sqrt or stages",
-        ),
-    ):
-        if not accepted:
-            raise ValueError(f"{name} is {getattr(config, name)!r}; accepted: {bounds}")
+    checks.whole("steps", num_steps, 1)
+    checks.whole("warmup_steps", config.warmup_steps, 0)
+    checks.choice("schedule", config.schedule, Schedule)
+    for name in ("learning_rate", "eps", "clip_norm"):
+        if name != "clip_norm" or config.clip_norm is not None:
+            checks.real(name, getattr(config, name), 0, above=True)
+    for name in ("b1", "b2", "ema_decay"):
+        checks.real(name, getattr(config, name), 0, 1)
+    checks.real("weight_decay", config.weight_decay, 0)
+    if checks.real("final_fraction", config.final_fraction, 0) > 1:
+        raise ValueError(f"final_fraction is {config.final_fraction}; accepted: numbers in [0, 1]")
