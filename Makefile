@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test quick lint format docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/gen_jax demo --workdir demo

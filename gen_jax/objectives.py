@@ -273,7 +273,7 @@ def bits_per_dim(
     nats: Float[Array, "*batch"], image_shape: tuple[int, int, int]
 ) -> Float[Array, "*batch"]:
     """−nats / (ln 2 · H · W · C): the only place that converts."""
-    return -nats / (math.log(2) * math.prod(image_shape))
+    return -nats / (math.log(2) * math.prod(checks.wholes("image_shape", image_shape, 1, 3)))
 
 
 def check_estimator(

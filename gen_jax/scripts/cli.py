@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
+import operator
 import os
 import signal
 import sys
@@ -22,15 +24,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import gen_jax_command
 from gen_jax import __version__, data, models, training
 from gen_jax.data import DataConfig
-from gen_jax.likelihoods import Bernoulli, Categorical, DiscretizedLogisticMixture
-from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior
+from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
+from gen_jax.training.files import naming
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir, write_atomically
 
 T = TypeVar("T")
 # On the command line, of one that the library knows: tyro cannot build a protocol.
-models.ImageModel.__annotations__["likelihood"] = (
-    Bernoulli | Categorical | DiscretizedLogisticMixture
+models.ImageModel.__annotations__["likelihood"] = functools.reduce(
+    operator.or_, LIKELIHOODS.values()
 )
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
@@ -58,8 +61,10 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         fail(str(error))
-    except MemoryError as error:
-        fail(f"not enough memory: {error}")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail(f"not enough memory: {str(error).splitlines()[0] if str(error) else ''}")
     except training.NonFiniteError as error:
         fail(str(error), status=1)
     except KeyboardInterrupt:
@@ -81,6 +86,14 @@ def stop(result: training.TrainResult) -> None:
 def _warn(message: Warning | str, *about: Any, **more: Any) -> None:
     del about, more
     _say(f"warning: {message}")
+
+
+def say(line: str) -> None:
+    """Prints a line; that nobody reads any more ends nothing."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:
@@ -151,8 +164,11 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
         object.__setattr__(default, "workdir", tyro.MISSING)  # it must be given
         return parse(flat, prog, arguments, default=default)
 
-    record = Workdir(parsed(DataConfig()).workdir).read()
-    return parsed(data_config(record["data"]["config"]))
+    first = parsed(DataConfig())
+    config = Workdir(first.workdir).read()["data"].get("config")
+    if config is not None:
+        return parsed(data_config(config))
+    return first if first.data != DataConfig() else dataclasses.replace(first, data=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +190,15 @@ class Run:
         return training.ELBO() if has_posterior(self.model) else training.LOG_LIKELIHOOD
 
     @property
-    def augmentation(self) -> str:
+    def data_config(self) -> DataConfig | None:
+        """What it was trained on; None if whoever trained it did not say."""
+        config = self.record["data"].get("config")
+        return None if config is None else data_config(config)
+
+    @property
+    def augmentation(self) -> str | None:
         """What was done to training images: 'none', 'flips', …"""
-        return data.augmentation(data_config(self.record["data"]["config"]))
+        return None if self.data_config is None else data.augmentation(self.data_config)
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -184,15 +206,27 @@ class Run:
         names = self.record["data"].get("class_names")
         return None if names is None or self.model.num_classes is None else tuple(names)
 
-    def labels(self, labels: np.ndarray | None) -> np.ndarray | None:
-        """The labels of images if the model takes them. ValueError if they have none."""
-        if self.model.num_classes is None:
+    def labels(self, labels: np.ndarray | None, names: Sequence[str] | None) -> np.ndarray | None:
+        """The labels of images if the model takes them; `names` are those of their data's classes.
+
+        Classes are matched by name where both have names. ValueError if there are no labels, or
+        a class that the model does not know.
+        """
+        if not takes_labels(self.model):
             return None
         if labels is None:
             raise ValueError(
                 f"the images have no labels, but the model has {self.model.num_classes} classes"
             )
-        return labels
+        own = self.class_names
+        if own is None or names is None or tuple(names) == own:
+            return labels
+        strange = [name for name in names if name not in own]
+        if strange:
+            raise ValueError(
+                f"the images have a class {strange[0]!r}; the model's are {', '.join(own)}"
+            )
+        return np.array([own.index(name) for name in names], np.int32)[labels]
 
 
 class Images(NamedTuple):
@@ -211,21 +245,34 @@ class Images(NamedTuple):
 def load_images(run: Run, options: ImageOptions) -> Images:
     """The images that the options ask for.
 
-    ValueError if the run's own data have another content now, or the model cannot take them.
+    The content decides whether they are the run's own data, wherever these lie by now.
+    ValueError if the own have another content now, or the model cannot take them.
     """
-    own = data_config(run.record["data"]["config"])
+    own = run.data_config
     config = own if options.data is None else options.data
+    if config is None:
+        raise ValueError(f"{run.workdir.run} does not say where its data are: give --data.name")
     if options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
-    other = config != dataclasses.replace(own, data_dir=config.data_dir)
-    name = options.split or ("all" if other else "test")
-    dataset = load_data(config, whole=name == "all")
+    given = own is None or config != dataclasses.replace(own, data_dir=config.data_dir)
     expected = run.record["data"]["fingerprint"]
-    if not other and name != "all" and dataset.fingerprint != expected:
+    dataset = None
+    try:
+        dataset = load_data(config, tell=False)
+    except ValueError as error:
+        if not given:
+            raise ValueError(f"{error}; give --data.name where the data are now") from error
+        # It may be too small to be split: then it is not the run's.
+    known = dataset is not None and dataset.fingerprint == expected
+    if not known and not given:
         raise ValueError(
-            f"{dataset.name} is not the data of this run any more: "
-            f"fingerprint {dataset.fingerprint} here, {expected} in {run.workdir.run}"
+            f"{config.name} is not the data of this run any more: fingerprint "
+            f"{dataset.fingerprint if dataset else None} here, {expected} in {run.workdir.run}"
         )
+    name = options.split or ("test" if known else "all")
+    if name == "all" or dataset is None:
+        dataset = load_data(config, whole=name == "all", tell=False)
+    say_notes(dataset)
     split: data.Split = dataset.train if name == "all" else getattr(dataset, name)
     if dataset.levels != run.model.likelihood.levels:
         raise ValueError(
@@ -233,21 +280,19 @@ def load_images(run: Run, options: ImageOptions) -> Images:
             f"{dataset.binarization}), the model's have {run.model.likelihood.levels}: "
             "see --data.levels, --data.values and --data.binarize"
         )
-    split = dataclasses.replace(split, labels=run.labels(split.labels))
+    split = dataclasses.replace(split, labels=run.labels(split.labels, dataset.class_names))
     check_inputs(run.model, split.images, split.labels)
-    if other and dataset.fingerprint != expected:
-        name = f"{Path(dataset.name).stem}-{name}"
+    if known and given:
+        say(f"{config.name} holds the data of this run")
+    if not known:
+        name = f"{Path(os.path.abspath(dataset.name)).stem}-{name}"
     return Images(split, name, dataset.name, dataset.binarization, dataset.levels)
 
 
 def output_folder(options: RunOptions, run: Run) -> Path:
     """Where results go: to be asked before anything is computed. ValueError if nothing can."""
-    if options.output is None:
-        folder = run.workdir.path
-    elif not options.output.strip():
-        raise ValueError("output is empty; accepted: a folder, or a path to make one at")
-    else:
-        folder = Path(options.output).expanduser()
+    # The same paths are refused as for a run: empty, remote, of nobody.
+    folder = run.workdir.path if options.output is None else Workdir(options.output).path
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -262,12 +307,13 @@ def output_folder(options: RunOptions, run: Run) -> Path:
 def save_arrays(path: Path, **arrays: Any) -> Path:
     """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -284,7 +330,7 @@ def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path 
     except (OSError, ValueError, MemoryError) as error:
         print(f"warning: a picture is missing: {' '.join(str(error).split())}", file=sys.stderr)
         return None
-    print(f"wrote {path}")
+    say(f"wrote {path}")
     return path
 
 
@@ -312,23 +358,35 @@ def expected_images(run: Run, codes: Any, labels: Any) -> np.ndarray:
 
 
 def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
-    """A DataConfig from JSON; `data_dir` goes before the one in it."""
+    """A DataConfig from JSON; `data_dir` goes before the one in it.
+
+    ValueError for a field that this version does not know.
+    """
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    config = data.DataConfig(**fields)
+    known = {field.name for field in dataclasses.fields(DataConfig)}
+    for name in fields.keys() - known:
+        raise ValueError(f"run.json has data.config.{name}, which this version does not know")
+    config = DataConfig(**fields)
     return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
 
 
-def load_data(config: DataConfig, whole: bool = False) -> data.Dataset:
+def load_data(config: DataConfig, whole: bool = False, tell: bool = True) -> data.Dataset:
     """`data.load`, or `load_whole`, with a bar while images decode; its notes are printed."""
     load = data.load_whole if whole else data.load
     with progress() as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", data.DataWarning)  # its notes say the same
         task = bar.add_task(f"reading {config.name}", total=None)
         dataset = load(config, lambda done, total: bar.update(task, completed=done, total=total))
+    if tell:
+        say_notes(dataset)
+    return dataset
+
+
+def say_notes(dataset: data.Dataset) -> None:
+    """What was assumed and left out in reading, a line each."""
     if jax.process_index() == 0:
         for note in dataset.notes:
-            print(f"{config.name}: {note}")
-    return dataset
+            say(f"{dataset.name}: {note}")
 
 
 def progress() -> Progress:

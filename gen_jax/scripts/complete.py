@@ -71,12 +71,14 @@ def complete(options: Options) -> Path:
         originals=originals,
         known=known,
         completions=completions,
+        labels=None if labels is None else labels[:count],
+        class_names=run.class_names,
         seed=options.seed,
         temperature=options.temperature,
         method=options.method,
         step=run.step,
     )
-    print(
+    cli.say(
         f"{ways} completions of {count} images, {source.name} (columns: original, known, "
         f"completions); wrote {path}"
     )

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             "completions.png": "test images: original, upper half, six completions",
             "surprise-test.png": "where test images surprise the model, in bits a pixel",
         }
-    print(f"\ntest: {scored['bits_per_dim']:.2f} bits/dim")
-    print(f"pictures, after {time.perf_counter() - start:.0f} s:")
+    cli.say(f"\ntest: {scored['bits_per_dim']:.2f} bits/dim")
+    cli.say(f"pictures, after {time.perf_counter() - start:.0f} s:")
     for name, what in pictures.items():
-        print(f"  {Path(options.workdir) / name!s:32} {what}")
+        cli.say(f"  {Path(options.workdir) / name!s:32} {what}")

@@ -80,12 +80,13 @@ def evaluate(options: Options) -> dict[str, Any]:
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
         **cli.environment(),
     }
+    lines: list[str] = []  # said once all of it is on the disk
     about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
-    print(f"{name}: {objective.label} {_describe(scored)}, {about}")
+    lines.append(f"{name}: {objective.label} {_describe(scored)}, {about}")
     if is_vae:
         active = active_units(run, batches)
         result["active_units"] = active
-        print(
+        lines.append(
             f"{name}: reconstruction {scored.terms['reconstruction']:.2f}, KL "
             f"{scored.terms['kl']:.2f} nats; {active} of {run.model.num_latents} latents active"
         )
@@ -99,14 +100,15 @@ def evaluate(options: Options) -> dict[str, Any]:
             "iwae_nats": bound.nats,
             "iwae_nats_standard_error": bound.nats_standard_error if bound.count > 1 else None,
         }
-        print(f"{name}: {tighter.label} {_describe(bound)}, {about}")
+        lines.append(f"{name}: {tighter.label} {_describe(bound)}, {about}")
     autoregressive = not has_code(run.model)
     if options.classify and autoregressive and run.model.num_classes is not None:
         result["accuracy"] = classify(run, split, batches)
-        print(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
+        lines.append(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
     path = cli.save_json(folder / f"evaluation-{name}.json", result)
     each = _save_scores(folder / f"evaluation-{name}.{options.scores}", columns)
-    print(f"wrote {path}, and {each} with one value an image")
+    for line in (*lines, f"wrote {path}, and {each} with one value an image"):
+        cli.say(line)
     if autoregressive:
         some = slice(0, 12)
         labels = None if split.labels is None else split.labels[some]

@@ -81,10 +81,12 @@ def reconstruct(options: Options) -> dict[str, Any]:
     for way, fit in fits.items():
         error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
         result[way] = {"nats": float(fit.mean()), "nats_standard_error": error}
-        within = "" if error is None else f" ± {error:.2f}"
-        print(f"{name}, {way}: -log p(x | z) is {-fit.mean():.2f}{within} nats")
     path = cli.save_json(folder / f"reconstructions-{name}.json", result)
-    print(f"wrote {path}")
+    for way in fits:
+        nats, error = result[way].values()
+        within = "" if error is None else f" ± {error:.2f}"
+        cli.say(f"{name}, {way}: -log p(x | z) is {-nats:.2f}{within} nats")
+    cli.say(f"wrote {path}")
 
     levels, shown = model.likelihood.levels, slice(0, 16)
     rows = {"original": images[shown].astype(np.float64)}

@@ -74,7 +74,7 @@ def sample(options: Options) -> Path:
         method=options.method,
         step=run.step,
     )
-    print(
+    cli.say(
         f"{len(images)} images in {seconds:.1f} s, compilation included, by {options.method}; "
         f"wrote {path}"
     )

@@ -109,7 +109,7 @@ def train(options: Options) -> training.TrainResult:
         overwrite=options.overwrite,
     )
     if result.finished and jax.process_index() == 0:
-        print(
+        cli.say(
             f"best: {result.best_bits_per_dim:.4f} bits/dim on validation at step "
             f"{result.best_step}, in {options.workdir}; {_draw_curves(folder)}"
         )

@@ -38,10 +38,16 @@ def is_ours(path: pathlib.Path) -> bool:
     """Whether a folder is a checkpoint of a run: a step, that holds nothing but our items."""
     if not re.fullmatch(r"0|[1-9][0-9]*", path.name) or path.is_symlink() or not path.is_dir():
         return False
-    if not {entry.name for entry in path.iterdir()} <= _NAMES:
-        return False
+    return _holds_our_items(path)
+
+
+def _holds_our_items(path: pathlib.Path) -> bool:
+    """Whether its index names our items; where that is damaged, whether some of them are there."""
+    names = {entry.name for entry in path.iterdir()}
     handlers = _index(path).get("item_handlers")
-    return not isinstance(handlers, dict) or handlers.keys() >= _ITEMS
+    if isinstance(handlers, dict):
+        return names <= _NAMES and handlers.keys() >= _ITEMS
+    return names <= _NAMES and bool(names & set(ARRAYS))
 
 
 def is_leftover(path: pathlib.Path) -> bool:
@@ -54,7 +60,7 @@ def is_set_aside(path: pathlib.Path) -> bool:
     """Whether it is a checkpoint that `set_aside` has put there."""
     if not re.fullmatch(r"[0-9]+(-[0-9]+)?", path.name) or path.is_symlink() or not path.is_dir():
         return False
-    return {entry.name for entry in path.iterdir()} <= _NAMES
+    return _holds_our_items(path)
 
 
 def is_complete(path: pathlib.Path) -> bool:

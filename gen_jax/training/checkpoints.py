@@ -26,7 +26,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
-from gen_jax import models
+from gen_jax import checks, models
 from gen_jax.training import checkpoint_files
 from gen_jax.training.state import (
     NonFiniteError,
@@ -243,7 +243,13 @@ def load_step(
 ) -> tuple[nn.Module, dict[str, Params], int, dict[str, Any]]:
     """What `load` gives, the number of the step, and what run.json says."""
     record = folder.read()
-    model = models.from_dict(record["model"]) if model is None else model
+    if model is None:
+        try:
+            model = models.from_dict(record["model"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{folder.run}: model: {error}") from error
+    elif isinstance(model, type) or not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; accepted: one such as models.PixelCNN(…)")
     difference = folder.difference(record, {**record, "model": models.to_dict(model)})
     if difference is not None:
         raise ValueError(f"{folder.path} holds another model: {difference}")
@@ -280,6 +286,10 @@ def resolve_step(
 
 
 def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
+    if not isinstance(step, str):
+        step = checks.whole("step", step, 0)
+    elif step not in ("best", "last"):
+        raise ValueError(f"step is {step!r}; accepted: best, last or a number")
     steps = complete_steps(folder.path)
     damaged = [s for s in checkpoint_files.steps(folder.checkpoints) if s not in steps]
     known = ", ".join(map(str, steps)) or "none"

@@ -106,7 +106,7 @@ def train(
     )
     record, weights = _record(model, objective, data, config), None
     if init_from is not None:
-        record["init_from"], weights = start.weights_of(init_from, abstract, folder)
+        record["init_from"], weights = start.weights_of(init_from, abstract, folder, overwrite)
     with contextlib.ExitStack() as stack:
         stack.enter_context(meshes.in_force(mesh))
         init_key, train_key, eval_key = jax.random.split(jax.random.key(config.seed), 3)

@@ -54,6 +54,11 @@ def check_run(record: Any, where: str) -> None:
         if name not in training:
             raise ValueError(f"{where} is not of a run of gen_jax: it has no training.{name}")
     check_fields(TrainConfig, training, f"{where}: training.")
+    names = data.get("class_names")
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(n, str) for n in names)
+    ):
+        _refuse(f"{where}: data.class_names", names, "a list of texts, or null")
     if "objective" in record:
         _named(f"{where}: objective", record["objective"], TARGETS)
     processes = record.get("processes", 1)
@@ -62,6 +67,9 @@ def check_run(record: Any, where: str) -> None:
     if record.get("init_from") is not None:
         _object(f"{where}: init_from", record["init_from"])
         check_fields(Start, record["init_from"], f"{where}: init_from.")
+        for field in dataclasses.fields(Start):
+            if field.name not in record["init_from"]:
+                raise ValueError(f"{where}: init_from has no {field.name}")
 
 
 def with_defaults(record: Mapping[str, Any]) -> dict[str, Any]:

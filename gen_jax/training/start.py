@@ -14,17 +14,18 @@ from gen_jax.training.workdir import Workdir
 
 
 def weights_of(
-    run: str | os.PathLike[str], abstract: TrainState, workdir: Workdir
+    run: str | os.PathLike[str], abstract: TrainState, workdir: Workdir, overwrite: bool
 ) -> tuple[dict[str, Any], Tree | None]:
     """What run.json says of the start from `run`, and its best step's EMA, on the host.
 
-    The EMA is None where the run in `workdir` has begun with it already, and goes on.
+    The EMA is None where the run in `workdir` has begun with it already, and goes on: with
+    `overwrite` it does not.
     Raises ValueError, which names the first parameter that differs, unless names, shapes and
     dtypes are those of `abstract`.
     """
-    if workdir.run.is_file() and workdir.has_checkpoints():
+    if not overwrite and workdir.run.is_file() and workdir.has_checkpoints():
         begun = workdir.read().get("init_from")
-        if begun is not None and begun["run"] == os.fspath(run):
+        if begun is not None and os.path.abspath(begun["run"]) == os.path.abspath(run):
             return begun, None
     step = resolve_step(run)
     params = jax.device_get(load(run, step)[1]["params"])

@@ -69,6 +69,9 @@ class OptimizerConfig:
     ema_decay: float = 0.999
     """Decay of the EMA of the parameters; 0 keeps the parameters themselves."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @contextlib.contextmanager
 def _standard_promotion() -> Iterator[None]:
@@ -83,7 +86,8 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
     Raises ValueError if a field of `config` is out of range.
     """
-    _check(config, num_steps)
+    _check(config)  # as a type checker would not let by
+    checks.whole("steps", num_steps, 1)
     peak, warmup = config.learning_rate, config.warmup_steps
     after: optax.Schedule
     if config.schedule == "cosine":
@@ -204,8 +208,7 @@ def _stages(peak: float, num_steps: int) -> optax.Schedule:
     return optax.join_schedules(rates, ends)
 
 
-def _check(config: OptimizerConfig, num_steps: int) -> None:
-    checks.whole("steps", num_steps, 1)
+def _check(config: OptimizerConfig) -> None:
     checks.whole("warmup_steps", config.warmup_steps, 0)
     checks.choice("schedule", config.schedule, Schedule)
     for name in ("learning_rate", "eps", "clip_norm"):

@@ -51,6 +51,8 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"the folder of a run is {path!r}; accepted: a path")
         text = os.fspath(path)
         if not text.strip():
             raise ValueError(f"the folder of a run is {text!r}; accepted: a path")
@@ -89,10 +91,13 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / ".lock"
         with naming(path):
-            file = path.open("a+", encoding="utf-8")
+            # A link is not followed: it may lead to anybody's file.
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            file = os.fdopen(number, "r+", encoding="utf-8")
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with naming(path):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"{self.path} is in use by {_holder(path)}") from None
             since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -156,8 +161,11 @@ class Workdir:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; accepted: a folder, or a path to make one at")
         check_run(record, "the run")
+        lock = self.path / ".lock"
         if not os.path.lexists(self.run):
-            for path in (self.checkpoints, self.damaged, self.metrics, self.tensorboard):
+            others = (self.path / name for name in ("loss.png", "samples"))
+            places = (self.checkpoints, self.damaged, self.metrics, self.tensorboard)
+            for path in (*places, *others, *([lock] if not _is_lock(lock) else [])):
                 if os.path.lexists(path):
                     raise ValueError(
                         f"{self.path} holds {path.name} but no run.json to say of what; "
@@ -238,6 +246,16 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _foreign(path: pathlib.Path) -> None:
     raise ValueError(f"{path} was not written by a run, and is not removed; move it away")
+
+
+def _is_lock(path: pathlib.Path) -> bool:
+    """Whether it is what `lock` leaves, if anything is there."""
+    if not os.path.lexists(path):
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        text = path.read_text(encoding="utf-8")
+        return path.is_file() and not path.is_symlink() and (not text or "pid" in json.loads(text))
+    return False
 
 
 def _holder(path: pathlib.Path) -> str:

@@ -1,7 +1,11 @@
 """Where results go, what stands beside them, and what a failing picture costs: nothing."""
 
 import csv
+import dataclasses
+import io
 import json
+import os
+import sys
 
 import jax
 import numpy as np
@@ -156,7 +160,7 @@ def test_where_nothing_can_be_written_nothing_is_computed(tiny_vae_run, tmp_path
     (tmp_path / "file").touch()
     target = str(tmp_path / output) if output else output
     options = reconstruct.Options(str(tiny_vae_run), output=target)
-    with pytest.raises(ValueError, match=r"output is empty|nothing can be written in"):
+    with pytest.raises(ValueError, match=r"accepted: a path|nothing can be written in"):
         reconstruct.reconstruct(options)
 
 
@@ -165,3 +169,42 @@ def test_a_seed_has_64_bits():
     assert jax.random.key_data(cli.noise_key(2**63 - 1)).size
     with pytest.raises(ValueError, match="seed is 9223372036854775808; accepted"):
         cli.noise_key(2**63)
+
+
+def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
+    run = cli.open_run(str(tiny_class_run))
+    labels = np.array([0, 1, 1], np.int32)
+    np.testing.assert_array_equal(run.labels(labels, ("7", "3")), [7, 3, 3])
+    np.testing.assert_array_equal(run.labels(labels, None), labels)
+    with pytest.raises(ValueError, match="a class 'cat'; the model's are 0, 1"):
+        run.labels(labels, ("cat", "3"))
+
+
+def test_the_content_decides_what_the_runs_own_data_are(tiny_run, tmp_path, monkeypatch, capsys):
+    """At another path they are split as ever; with other content all of them are refused too."""
+    run = cli.open_run(str(tiny_run))
+    dataset = data.load(run.data_config)
+    fingerprint = dataset.fingerprint
+    monkeypatch.setattr(
+        cli, "load_data", lambda config, **_: dataclasses.replace(dataset, fingerprint=fingerprint)
+    )
+    moved = dataclasses.replace(run.data_config, name="/elsewhere")
+    images = cli.load_images(run, evaluate.Options(str(tiny_run), data=moved))
+    assert images.name == "test"
+    assert len(images.split) == len(dataset.test)
+    assert "holds the data of this run" in capsys.readouterr().out
+    fingerprint = "another"
+    for split in (None, "all"):
+        with pytest.raises(ValueError, match="is not the data of this run any more"):
+            cli.load_images(run, evaluate.Options(str(tiny_run), split))
+
+
+def test_a_reader_that_goes_away_costs_no_result(tiny_run, tmp_path, monkeypatch):
+    def gone(*arguments, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", gone)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(open(os.devnull, "wb")))  # noqa: SIM115
+    evaluate.evaluate(evaluate.Options(str(tiny_run), output=str(tmp_path)))
+    assert (tmp_path / "evaluation-test.json").exists()

@@ -309,6 +309,15 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(copied):
 def test_loading_an_unknown_step_lists_the_known(saved):
     with pytest.raises(ValueError, match="no checkpoint of step 3; it has: 2, 4, 5"):
         gen_jax.load(str(saved), 3)
+    for step, error in (
+        ("first", ValueError),
+        ("2", ValueError),
+        (2.0, TypeError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match=r"step is .*accepted"):
+            gen_jax.load(str(saved), step)  # type: ignore[arg-type]
+    assert training.resolve_step(saved, np.int64(2)) == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

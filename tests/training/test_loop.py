@@ -321,6 +321,11 @@ def test_a_run_starts_from_the_weights_of_another(reference, tmp_path):
         assert tiny.train(tmp_path, init_from=reference).finished
     finally:
         (reference / "away").rename(reference / "run.json")
+    # Begun over again, it starts from them again.
+    again = {"init_from": reference, "overwrite": True}
+    tiny.train(tmp_path, **again, on_sample=signalled(signal.SIGTERM, 1))
+    here = jax.tree.leaves(gen_jax.load(tmp_path)[1])
+    assert max(float(abs(a - b).max()) for a, b in zip(there, here, strict=True)) <= rate
 
 
 def test_another_run_is_refused_and_left_alone(reference):
