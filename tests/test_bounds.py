@@ -429,7 +429,7 @@ def test_every_objective_says_which_model_it_is_for():
         training.ELBO().check(bits)
     with one_line_error("for real latents: reparametrized or score_function"):
         training.ELBO(estimator="straight_through").check(gaussian)
-    with one_line_error("num_samples of 2 or more"):
+    with one_line_error("with the baseline leave_one_out: 2 or more"):
         training.ELBO(estimator="score_function", baseline="leave_one_out").check(gaussian)
     with one_line_error("takes none"):
         training.ELBO(baseline="constant").check(gaussian)

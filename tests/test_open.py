@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def test_it_is_trained_killed_resumed_loaded_scored_and_drawn(dataset, tmp_path)
     model, variables = gen_jax.load(tmp_path / "killed", model=MODEL)
     _, undisturbed = gen_jax.load(tmp_path / "whole", model=MODEL)
     assert model is MODEL
-    jax.tree.map(np.testing.assert_array_equal, variables, undisturbed)
+    chex.assert_trees_all_equal(variables, undisturbed)
 
     nats = objectives.log_likelihood(model, variables, dataset.test.images)
     scored = training.evaluate(

@@ -43,11 +43,12 @@ def scan_diagonals(
 
 
 def images_side_by_side(batch: int) -> int:
-    """How many on a CPU: eight rows of the batch at least are left to each.
+    """How many on a CPU: a multiple of eight rows of the batch is left to each.
 
-    Neighbours follow one another in the batch, so that one that is split over devices stays split.
+    Neighbours follow one another in the batch, so that one which is split over 2, 4 or 8 devices
+    stays split.
     """
-    return max(k for k in (1, 2, 4, 8) if k == 1 or (batch % k == 0 and batch // k >= 8))
+    return max(k for k in (1, 2, 4, 8) if k == 1 or batch % (8 * k) == 0)
 
 
 def _scan_strips(

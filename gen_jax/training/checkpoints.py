@@ -335,9 +335,8 @@ def _read(path: pathlib.Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | 
             return ocp.load_checkpointables(os.fspath(path), wanted), ""
         except Exception as error:
             reason = _plainly(error)
-        for _ in range(10):
-            time.sleep(0.05)  # some leaves are still being read
-            gc.collect()
+        time.sleep(0.5)  # some leaves are still being read
+        gc.collect()
         return None, reason
 
 

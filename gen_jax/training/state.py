@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -89,16 +88,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     _check(config)  # as a type checker would not let by
     checks.whole("steps", num_steps, 1)
     peak, warmup = config.learning_rate, config.warmup_steps
-    after: optax.Schedule
-    if config.schedule == "cosine":
-        decay_steps = max(num_steps - warmup, 1)
-        after = optax.cosine_decay_schedule(peak, decay_steps, alpha=config.final_fraction)
-    elif config.schedule == "constant":
-        after = optax.constant_schedule(peak)
-    elif config.schedule == "inverse_sqrt":
-        after = functools.partial(_inverse_sqrt, peak, max(warmup, 1))
-    else:
-        after = _stages(peak, num_steps - warmup)
+    after = _SCHEDULES[config.schedule](config, num_steps)
     joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
     # Counting from 1: a schedule that starts at 0 would make the first update empty.
     schedule = (lambda count: joined(count + 1)) if warmup else after
@@ -197,15 +187,37 @@ def not_finite(tree: Tree) -> str | None:
     return None
 
 
-def _inverse_sqrt(peak: float, offset: int, count: Any) -> Any:
-    return peak * jnp.sqrt(offset / (offset + jnp.asarray(count, jnp.float32)))
+def _cosine(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    decay_steps = max(num_steps - config.warmup_steps, 1)
+    return optax.cosine_decay_schedule(
+        config.learning_rate, decay_steps, alpha=config.final_fraction
+    )
 
 
-def _stages(peak: float, num_steps: int) -> optax.Schedule:
+def _constant(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    return optax.constant_schedule(config.learning_rate)
+
+
+def _inverse_sqrt(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    peak, offset = config.learning_rate, max(config.warmup_steps, 1)
+    return lambda count: peak * jnp.sqrt(offset / (offset + jnp.asarray(count, jnp.float32)))
+
+
+def _stages(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     """Burda et al. 2016, section 5: 1 + 3 + … + 3^7 = 3280 parts."""
-    ends = [round(num_steps * (3**i - 1) / 2 / 3280) for i in range(1, 8)]
-    rates = [optax.constant_schedule(peak * 10 ** (-i / 7)) for i in range(8)]
+    steps = num_steps - config.warmup_steps
+    ends = [round(steps * (3**i - 1) / 2 / 3280) for i in range(1, 8)]
+    rates = [optax.constant_schedule(config.learning_rate * 10 ** (-i / 7)) for i in range(8)]
     return optax.join_schedules(rates, ends)
+
+
+# What follows the warm-up.
+_SCHEDULES: Mapping[str, Callable[[OptimizerConfig, int], optax.Schedule]] = {
+    "cosine": _cosine,
+    "constant": _constant,
+    "inverse_sqrt": _inverse_sqrt,
+    "stages": _stages,
+}
 
 
 def _check(config: OptimizerConfig) -> None:

@@ -2,10 +2,8 @@
 
 import csv
 import dataclasses
-import io
 import json
 import os
-import sys
 
 import jax
 import numpy as np
@@ -205,6 +203,5 @@ def test_a_reader_that_goes_away_costs_no_result(tiny_run, tmp_path, monkeypatch
 
     monkeypatch.setattr("builtins.print", gone)
     monkeypatch.setattr(os, "dup2", lambda *_: None)
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(open(os.devnull, "wb")))  # noqa: SIM115
     evaluate.evaluate(evaluate.Options(str(tiny_run), output=str(tmp_path)))
     assert (tmp_path / "evaluation-test.json").exists()

@@ -102,7 +102,7 @@ def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch
     run = cli.Run(training.Workdir(tmp_path), {}, model, perturbed(model), 0)
     drawn = []
     monkeypatch.setattr(
-        reconstruct.figures, "save_grid", lambda images, *_, **__: drawn.append(images)
+        reconstruct.figures, "save_grid", lambda images, *_, **__: drawn.append(images) or tmp_path
     )
     codes = jnp.asarray([[0.5, -1.0], [2.0, 0.3], [-1.0, 0.0], [0.1, 0.2]])
     images = np.asarray(some_images(model, 4))
