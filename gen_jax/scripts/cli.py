@@ -26,6 +26,7 @@ from gen_jax import __version__, data, models, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
+from gen_jax.training import runtime_log
 from gen_jax.training.files import naming
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir, write_atomically
@@ -62,6 +63,8 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
     except (ValueError, OSError) as error:
         fail(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if runtime_log.of_a_lost_peer(error):
+            runtime_log.end_without_peers(error)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         fail(f"not enough memory: {str(error).splitlines()[0] if str(error) else ''}")
@@ -74,6 +77,7 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
 def fail(message: str, status: int = 2) -> None:
     """Ends the script with one line on stderr."""
     _say("error: " + message)
+    runtime_log.leave(status)
     sys.exit(status)
 
 
