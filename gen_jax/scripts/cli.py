@@ -24,10 +24,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import gen_jax_command
 from gen_jax import __version__, data, models, training
 from gen_jax.data import DataConfig
+from gen_jax.files import naming
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
 from gen_jax.training import runtime_log
-from gen_jax.training.files import naming
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir, write_atomically
 
@@ -455,6 +455,13 @@ def labels_for(
             f"label is {label}; the model's classes are 0 … {model.num_classes - 1}{known}"
         )
     return np.full(count, number, np.int32)
+
+
+def class_columns(names: Sequence[str] | None, count: int) -> dict[str, Any]:
+    """How a grid of `count` samples of all classes in turn shows their names: one a column."""
+    if names is None or len(names) > min(20, count):
+        return {}
+    return {"columns": len(names), "names": names}
 
 
 def environment() -> dict[str, Any]:

@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -80,9 +79,7 @@ def sample(options: Options) -> Path:
     )
 
     shown = slice(0, 400)
-    grid: dict[str, Any] = {}
-    if names is not None and options.label is None and len(names) <= min(20, len(images)):
-        grid = {"columns": len(names), "names": names}  # classes in turn: each has a column
+    grid = cli.class_columns(names if options.label is None else None, len(images))
     cli.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)
     if has_code(run.model):
         classes, ids = None if labels is None else labels[shown], np.arange(len(images[shown]))
