@@ -196,31 +196,52 @@ class CausalAttention(nn.Module, kw_only=True):
         )
         steps = jnp.arange(own.keys.shape[2])
         so_far = Memory(own, (steps <= place.step) & place.own_cells)
-        if self.blocks.attention == "full":
-            attended = self._attend_to_complete(query, carry.memories, so_far, place.block)
-        else:
-            memories = [Memory(memory, place.remembered) for memory in carry.memories]
-            attended = attend(query, [*memories, so_far])
+        attended = self._attend_to_block(query, carry.memories, so_far, place)
         return carry._replace(own=own), self.out(attended.reshape(batch, -1))
+
+    def block(
+        self, carry: AttentionCarry, x: Float[Array, "B T F"], place: Place
+    ) -> tuple[AttentionCarry, Float[Array, "B T F"]]:
+        """`step` for all steps of a block at once; the place's own step is not looked at."""
+        batch, steps, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, steps, 3, self.num_heads, -1)
+        queries, *own = jnp.transpose(qkv, (2, 0, 3, 1, 4))
+        own = Cached(*own)
+        so_far = Memory(own, jnp.tri(steps, dtype=bool) & place.own_cells[None])
+        attended = self._attend_to_block(queries, carry.memories, so_far, place)
+        attended = jnp.swapaxes(attended, 1, 2).reshape(batch, steps, -1)
+        return carry._replace(own=own), self.out(attended)
+
+    def _attend_to_block(
+        self,
+        queries: Float[Array, "B heads Q D"],
+        memories: tuple[Cached, ...],
+        so_far: Memory,
+        place: Place,
+    ) -> Float[Array, "B heads Q D"]:
+        if self.blocks.attention == "full":
+            return self._attend_to_complete(queries, memories, so_far, place.block)
+        remembered = [Memory(memory, place.remembered) for memory in memories]
+        return attend(queries, [*remembered, so_far])
 
     def _attend_to_complete(
         self,
-        query: Float[Array, "B heads 1 D"],
+        queries: Float[Array, "B heads Q D"],
         memories: tuple[Cached, ...],
         so_far: Memory,
         block: Int[Array, ""],
-    ) -> Float[Array, "B heads 1 D"]:
+    ) -> Float[Array, "B heads Q D"]:
         """Full attention: to the blocks before `block`, and to its own so far."""
 
         def read_what_exists() -> Array:  # a branch for each number of complete blocks
             def branch(count: int) -> Callable[[], Array]:
-                return lambda: attend(query, [*map(Memory, memories[:count]), so_far])
+                return lambda: attend(queries, [*map(Memory, memories[:count]), so_far])
 
             return jax.lax.switch(block, [branch(n) for n in range(len(memories) + 1)])
 
         def read_all() -> Array:  # an accelerator would wait for the host at every branch
             complete = [Memory(m, (block > n)[None]) for n, m in enumerate(memories)]
-            return attend(query, [*complete, so_far])
+            return attend(queries, [*complete, so_far])
 
         return jax.lax.platform_dependent(cpu=read_what_exists, default=read_all)
 

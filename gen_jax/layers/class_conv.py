@@ -79,6 +79,12 @@ class ClassConv(nn.Module, kw_only=True):
         rows = jnp.concatenate([carry.rows[1:], jnp.zeros_like(carry.rows[:1])])
         return carry._replace(rows=rows, window=jnp.zeros_like(carry.window)), above
 
+    def read_row(
+        self, carry: ClassConvCarry, context: Float[Array, "W B O"], x: Float[Array, "W B I"]
+    ) -> tuple[ClassConvCarry, Float[Array, "W B O"]]:
+        rows = jnp.concatenate([carry.rows[:-1], x[None]])
+        return carry._replace(rows=rows), self.conv.row(x) + context
+
     def open_pixel(
         self, carry: ClassConvCarry, context: Float[Array, "B O"], column: Int[Array, ""]
     ) -> ClassConvState:

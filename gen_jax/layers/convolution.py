@@ -143,10 +143,7 @@ class MaskedConv(nn.Module, kw_only=True):
     def __call__(
         self, x: Float[Array, "B H W I"], beside: Float[Array, "B H W J"] | None = None
     ) -> Float[Array, "B H W O"]:
-        mask = centre_mask(self.in_features, self.features, self.mask, self.groups, self.parts)
-        kernel = self.kernel.astype(x.dtype)
-        kernel = kernel.at[-1].multiply(mask.astype(x.dtype))
-        bias = _broadcast_bias(self.bias, x)
+        kernel, bias = self._masked_kernel(x.dtype), _broadcast_bias(self.bias, x)
         if beside is not None:
             bias = bias + beside @ self.kernel_beside.astype(x.dtype)
         if not self.above and not self.side:
@@ -156,6 +153,17 @@ class MaskedConv(nn.Module, kw_only=True):
             kernel = jnp.pad(kernel, ((0, 0), (0, self.side), (0, 0), (0, 0)))
             kernel = jnp.concatenate([self.kernel_above.astype(x.dtype), kernel])
         return _conv(x, kernel) + bias
+
+    def row(
+        self, x: Float[Array, "W B I"], beside: Float[Array, "W B J"] | None = None
+    ) -> Float[Array, "W B O"]:
+        """`site` for all pixels and sites of a row at once."""
+        kernel = self._masked_kernel(x.dtype).reshape(-1, self.kernel.shape[-1])
+        inputs = columns(x, range(-self.side, 1))
+        if beside is not None:
+            inputs.append(beside)
+            kernel = jnp.concatenate([kernel, self.kernel_beside.astype(x.dtype)])
+        return jnp.concatenate(inputs, axis=-1) @ kernel + _broadcast_bias(self.bias, x)
 
     def row_above(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """What the `above` rows above contribute to a row's outputs."""
@@ -188,6 +196,11 @@ class MaskedConv(nn.Module, kw_only=True):
         if not inputs:  # mask A of a 1 × 1 convolution: nothing is open to the first group
             return bias
         return jnp.concatenate(inputs, axis=-1) @ self.pick(kernel.astype(dtype), s) + bias
+
+    def _masked_kernel(self, dtype: np.dtype) -> Float[Array, "taps I O"]:
+        mask = centre_mask(self.in_features, self.features, self.mask, self.groups, self.parts)
+        kernel = self.kernel.astype(dtype)
+        return kernel.at[-1].multiply(mask.astype(dtype))
 
     def pick(self, x: Array, s: int) -> Array:
         """The columns of the output group of site s, in every part."""
@@ -235,6 +248,13 @@ class Head(nn.Module, kw_only=True):
             inputs.append((*before, jax.nn.relu(x)))
             x = conv.site(s, None, inputs[-1])
         return HeadState(tuple(inputs)), x
+
+
+def columns(x: Float[Array, "W B F"], offsets: range) -> list[Float[Array, "W B F"]]:
+    """The row moved so that column j holds column j + offset, zero outside."""
+    width, reach = x.shape[0], max(abs(offsets[0]), abs(offsets[-1]))
+    padded = jnp.pad(x, ((reach, reach), (0, 0), (0, 0)))
+    return [padded[reach + offset : reach + offset + width] for offset in offsets]
 
 
 def push(window: Float[Array, "B SI"], pixel: Float[Array, "B I"]) -> Float[Array, "B SI"]:

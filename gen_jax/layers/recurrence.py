@@ -21,6 +21,7 @@ import numpy as np
 from gen_jax.layers.convolution import (
     MaskedConv,
     centre_mask,
+    columns,
     kernel_init,
     param_dtype,
     pick,
@@ -183,7 +184,7 @@ class RowLSTMLayer(nn.Module, kw_only=True):
         self, above: LSTMState, x: Float[Array, "W B F2"]
     ) -> tuple[LSTMState, Float[Array, "W B F2"]]:
         side = self.kernel_size // 2
-        inputs = [*_columns(x, range(-side, 1)), *_columns(above.state, range(-side, side + 1))]
+        inputs = [*columns(x, range(-side, 1)), *columns(above.state, range(-side, side + 1))]
         kernel, bias = self.gates.weights()
         new = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, above.cell)
         dropped = self.drop(new.state, deterministic=not self.has_rng("dropout"))
@@ -199,12 +200,22 @@ class RowLSTMLayer(nn.Module, kw_only=True):
 
     def begin_row(self, carry: RowLSTMCarry) -> tuple[RowLSTMCarry, RowLSTMContext]:
         """State-to-state of the whole row."""
-        columns = len(carry.cells)
+        width = len(carry.cells)
         gates = self.gates.from_states(
-            [carry.states[tap : tap + columns] for tap in range(self.kernel_size)], 0
+            [carry.states[tap : tap + width] for tap in range(self.kernel_size)], 0
         )
         carry = carry._replace(window=jnp.zeros_like(carry.window))
         return carry, RowLSTMContext(gates, carry.cells)
+
+    def read_row(
+        self, carry: RowLSTMCarry, context: RowLSTMContext, x: Float[Array, "W B F2"]
+    ) -> tuple[RowLSTMCarry, Float[Array, "W B F2"]]:
+        kernel, bias = self.gates.weights()
+        inputs = jnp.concatenate(columns(x, range(-self.gates.side, 1)), axis=-1)
+        gates = inputs @ kernel[: inputs.shape[-1]] + context.gates + bias
+        new, side = lstm(gates, context.cells), self.kernel_size // 2
+        states = jnp.pad(new.state, ((side, side), (0, 0), (0, 0)))
+        return carry._replace(states=states, cells=new.cell), x + self.out.row(new.state)
 
     def open_pixel(
         self, carry: RowLSTMCarry, context: RowLSTMContext, column: Int[Array, ""]
@@ -385,10 +396,3 @@ def right_to_left_row(
         jnp.zeros((g.shape[1], k.shape[0]), g.dtype) for g, k in zip(gates, kernels, strict=True)
     ]
     return jax.lax.scan(column, [LSTMState(z, z) for z in zeros], gates, reverse=True)[1]
-
-
-def _columns(x: Float[Array, "W B F"], offsets: range) -> list[Float[Array, "W B F"]]:
-    """The row moved so that column j holds column j + offset, zero outside."""
-    width, reach = x.shape[0], max(abs(offsets[0]), abs(offsets[-1]))
-    padded = jnp.pad(x, ((reach, reach), (0, 0), (0, 0)))
-    return [padded[reach + offset : reach + offset + width] for offset in offsets]

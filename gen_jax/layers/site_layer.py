@@ -76,6 +76,25 @@ def draw_pixel(
     )
 
 
+def read_row(
+    layers: Sequence[Any],
+    head: Head,
+    carries: Sequence[Any],
+    contexts: Sequence[Any],
+    x: Float[Array, "W B C"],
+) -> tuple[tuple[Any, ...], Float[Array, "W B SP"]]:
+    """What `draw_pixel` does pixel by pixel, for a whole row that is given in real numbers.
+
+    Such layers have `read_row(carry, context, x [W, B, I]) -> carry, output [W, B, O]`: the carry
+    after the row, from which `begin_row` makes that of the next one.
+    """
+    next_carries = []
+    for layer, carry, context in zip(layers, carries, contexts, strict=True):
+        carry, x = layer.read_row(carry, context, x)
+        next_carries.append(carry)
+    return tuple(next_carries), head(x[None])[0]
+
+
 def grown(groups: Groups, x: Float[Array, "B G"] | None) -> Groups:
     """The groups of a pixel so far, and one more."""
     return groups if x is None else (*groups, x)

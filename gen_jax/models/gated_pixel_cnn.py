@@ -27,7 +27,7 @@ from gen_jax.layers.convolution import (
     push,
     shift_down,
 )
-from gen_jax.layers.site_layer import Groups, draw_pixel, grown
+from gen_jax.layers.site_layer import Groups, draw_pixel, grown, read_row
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import (
     Array,
@@ -111,6 +111,19 @@ class GatedPixelCNN(AutoregressiveModel):
             self.layers, self.head, carry.layers, context.maps, context.column, self.scaled(draw)
         )
         return GatedPixelCNNCarry(layers)
+
+    # The block view.
+
+    def block(
+        self,
+        carry: "GatedPixelCNNCarry",
+        context: "GatedPixelCNNContext",
+        levels: Integer[Array, "W S B V"],
+    ) -> tuple["GatedPixelCNNCarry", Float[Array, "W S B P"]]:
+        layers, features = read_row(
+            self.layers, self.head, carry.layers, context.maps, self.scale_row(levels)
+        )
+        return GatedPixelCNNCarry(layers), self.row_params(features)
 
 
 class GatedCarry(NamedTuple):
@@ -245,6 +258,15 @@ class GatedLayer(nn.Module, kw_only=True):
         output = gate(maps if class_v is None else maps + class_v[None])
         carry = carry._replace(rows=rows[1:], window=jnp.zeros_like(carry.window))
         return carry, output, maps
+
+    def read_row(
+        self, carry: GatedCarry, context: Float[Array, "W B F2"], x: Float[Array, "W B I"]
+    ) -> tuple[GatedCarry, Float[Array, "W B F"]]:
+        gates = self.horizontal.row(x, context)
+        if carry.class_horizontal is not None:
+            gates = gates + carry.class_horizontal[None]
+        out = self.out.row(gate(gates))
+        return carry, out if self.first else out + x
 
     def open_pixel(
         self, carry: GatedCarry, context: Float[Array, "B F2"], column: Int[Array, ""]

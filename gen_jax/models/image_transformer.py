@@ -202,6 +202,30 @@ class ImageTransformer(AutoregressiveModel):
         token = jnp.where(context.is_site, drawn, carry.token)
         return carry._replace(token=token, layers=tuple(layers))
 
+    # The block view.
+
+    def block(
+        self,
+        carry: "TransformerCarry",
+        context: "TransformerContext",
+        levels: Integer[Array, "T S B V"],
+    ) -> tuple["TransformerCarry", Float[Array, "T S B P"]]:
+        drawn = self.embed(jnp.swapaxes(levels[:, 0], 0, 1), context.channel)
+        tokens = jnp.concatenate([carry.token[:, None], drawn], axis=1)
+        # Which of them was drawn last when a step begins, and at the end: none of the padding.
+        steps = jnp.arange(len(levels))
+        last = jax.lax.cummax(jnp.where(context.is_site, steps + 1, 0))
+        before = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
+        x = tokens[:, before] + context.position[None] + carry.classes[:, None]
+        place = Place(steps[0], context.block[0], carry.remembered, carry.own_cells)
+        layers = []
+        for layer, layer_carry in zip(self.layers, carry.layers, strict=True):
+            layer_carry, x = layer.block(layer_carry, x, place)
+            layers.append(layer_carry)
+        params = self.site_vector(self.head(self.norm(x)))
+        carry = carry._replace(token=tokens[:, last[-1]], layers=tuple(layers))
+        return carry, jnp.swapaxes(params, 0, 1)[:, None]
+
     # Tokens and positions.
 
     def embed(
@@ -319,6 +343,15 @@ class TransformerLayer(nn.Module, kw_only=True):
         self, carry: AttentionCarry, x: Float[Array, "B F"], place: Place
     ) -> tuple[AttentionCarry, Float[Array, "B F"]]:
         carry, attended = self.attention.step(carry, self.norm_attention(x), place)
+        x = x + attended
+        return carry, x + self.down(self.hidden(x))
+
+    # A block.
+
+    def block(
+        self, carry: AttentionCarry, x: Float[Array, "B T F"], place: Place
+    ) -> tuple[AttentionCarry, Float[Array, "B T F"]]:
+        carry, attended = self.attention.block(carry, self.norm_attention(x), place)
         x = x + attended
         return carry, x + self.down(self.hidden(x))
 

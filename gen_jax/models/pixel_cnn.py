@@ -18,9 +18,9 @@ from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry, ClassConvState
 from gen_jax.layers.convolution import MaskedConv
 from gen_jax.layers.site_layer import Groups, grown
-from gen_jax.models.shared.pixel_rnn import PixelRNN
+from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.models.shared.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Dtype, Float, Int, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Dtype, Float, Int, Integer, Labels, Levels, SiteParams
 
 
 class PixelCNN(PixelRNN):
@@ -49,6 +49,11 @@ class PixelCNN(PixelRNN):
         for layer in self.layers:
             x = layer(x, labels)
         return self.site_params(self.head(x), images, labels)
+
+    def block(
+        self, carry: PixelRNNCarry, context: PixelRNNContext, levels: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, Float[Array, "W S B P"]]:
+        return self.read_row(carry, context, levels)
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.
@@ -109,6 +114,13 @@ class ResidualBlock(nn.Module, kw_only=True):
 
     def begin_row(self, carry: ClassConvCarry) -> tuple[ClassConvCarry, Float[Array, "W B O"]]:
         return self.conv.begin_row(carry)
+
+    def read_row(
+        self, carry: ClassConvCarry, context: Float[Array, "W B O"], x: Float[Array, "W B F"]
+    ) -> tuple[ClassConvCarry, Float[Array, "W B F"]]:
+        hidden = jax.nn.relu(self.down.row(jax.nn.relu(x)))
+        carry, hidden = self.conv.read_row(carry, context, hidden)
+        return carry, x + self.up.row(jax.nn.relu(hidden))
 
     def open_pixel(
         self, carry: ClassConvCarry, context: Float[Array, "B O"], column: Int[Array, ""]

@@ -18,9 +18,9 @@ import numpy as np
 
 from gen_jax import checks
 from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
-from gen_jax.models.shared.pixel_rnn import PixelRNN
+from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.models.shared.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Float, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
 class RowLSTM(PixelRNN):
@@ -57,6 +57,11 @@ class RowLSTM(PixelRNN):
         )
         _, params = scan(self, above, rows)
         return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
+
+    def block(
+        self, carry: PixelRNNCarry, context: PixelRNNContext, levels: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, Float[Array, "W S B P"]]:
+        return self.read_row(carry, context, levels)
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.

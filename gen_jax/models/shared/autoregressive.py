@@ -78,6 +78,11 @@ class AutoregressiveModel(ImageModel):
         """One step's sites: calls `draw(i, params [B, P]) -> levels [B, V]` once for each."""
         raise NotImplementedError
 
+    # The block view, which a model may offer: block(carry, context, levels [T, S, B, V]), from the
+    # carry and context of `begin_block`, is `step` for all steps of a block at once. It gives the
+    # carry after the block and the parameters [T, S, B, P] of every site, each a function of
+    # earlier sites only.
+
     # What the models share.
 
     @property
@@ -92,6 +97,12 @@ class AutoregressiveModel(ImageModel):
     def scaled(self, draw: Draw) -> Callable[[int, Float[Array, "B P"]], Float[Array, "B V"]]:
         """`draw`, from the network's own output to levels as the network reads them."""
         return lambda s, params: self.scale(draw(s, self.site_vector(params)))
+
+    def row_params(self, features: Float[Array, "W B SP"]) -> Float[Array, "W S B P"]:
+        """The head's output for a row as the parameters of its sites."""
+        width, batch, _ = features.shape
+        params = features.reshape(width, batch, self.sites, self.params_per_site)
+        return self.site_vector(jnp.swapaxes(params, 1, 2))
 
     def scale_row(self, previous: Integer[Array, "W S B V"]) -> Float[Array, "W B C"]:
         """A finished row of the image in real numbers."""

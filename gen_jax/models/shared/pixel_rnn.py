@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
 from gen_jax.layers.convolution import Head
-from gen_jax.layers.site_layer import draw_pixel
+from gen_jax.layers.site_layer import draw_pixel, read_row
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import Array, Draw, Float, Int, Integer, Labels
 
@@ -113,3 +113,16 @@ class PixelRNN(AutoregressiveModel):
             self.scaled(draw),
         )
         return PixelRNNCarry(first, tuple(layers))
+
+    def read_row(
+        self, carry: PixelRNNCarry, context: PixelRNNContext, levels: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, Float[Array, "W S B P"]]:
+        """`block`, for models whose layers have a `read_row`."""
+        (first, *layers), features = read_row(
+            (self.first, *self.layers),
+            self.head,
+            (carry.first, *carry.layers),
+            (context.first, *context.layers),
+            self.scale_row(levels),
+        )
+        return PixelRNNCarry(first, tuple(layers)), self.row_params(features)

@@ -89,6 +89,11 @@ def has_next_site_view(model: Any) -> bool:
     return all(hasattr(type(model), name) for name in _NEXT_SITE)
 
 
+def has_block_view(model: Any) -> bool:
+    """Whether all sites of a block can be given at once (`AutoregressiveModel`)."""
+    return has_next_site_view(model) and hasattr(type(model), "block")
+
+
 def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels | None]:
     """Images and labels as arrays, of whatever was given: lists, or one label for all.
 

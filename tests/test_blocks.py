@@ -1,0 +1,63 @@
+"""The third view: a whole block at once, from the carry and context of the next-site view."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.models.shared.protocol import has_block_view
+
+from .cases import (
+    LIKELIHOODS,
+    MODELS,
+    by_site,
+    make,
+    perturbed,
+    some_images,
+    some_labels,
+    whole_image_params,
+)
+
+WITH_BLOCKS = [name for name in MODELS if name != "DiagonalBiLSTM"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def block_params(model, variables, images, labels):
+    """The block view, [B, N, P] by site id."""
+    blocks = model.blocks()
+    given = jnp.moveaxis(by_site(model, images)[:, np.maximum(blocks, 0)], 0, 3)
+
+    def block(state, inputs):
+        carry, previous = state
+        index, levels = inputs
+        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
+        carry, params = model.apply(variables, carry, context, levels, method="block")
+        return (carry, levels), params
+
+    carry = model.apply(variables, images.shape[0], labels, method="init_carry")
+    start = (carry, jnp.ones_like(given[0]))
+    _, params = jax.lax.scan(block, start, (jnp.arange(len(blocks)), given))
+    params = params.reshape(-1, *params.shape[-2:])
+    flat = blocks.reshape(-1)
+    position = np.empty(flat.max() + 1, np.int64)
+    position[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
+    return jnp.swapaxes(params[position], 0, 1)
+
+
+def test_which_models_have_it():
+    found = {name for name in MODELS if has_block_view(make(name, "bernoulli"))}
+    assert found == {*WITH_BLOCKS}
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+@pytest.mark.parametrize("case", LIKELIHOODS)
+@pytest.mark.parametrize("size", [(4, 5)])
+def test_blocks_reproduce_the_whole_image(x64, name, case, size):
+    model = make(name, case, size, dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 3), some_labels(model, 3)
+    expected = whole_image_params(model, variables, images, labels)
+    found = block_params(model, variables, images, labels)
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
