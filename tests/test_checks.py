@@ -173,7 +173,10 @@ def calls():
         (sample(first=2**31), "first is 2147483648; accepted: whole numbers from 0 to"),
         (sample(temperature="1"), r"temperature is '1'; accepted: numbers in \[0, inf\)"),
         (sample(temperature=None), "temperature is None; accepted: numbers"),
-        (sample(method=None), "method is None; accepted: scan, naive, fixed_point"),
+        (
+            sample(method=None),
+            "method is None; accepted: scan, naive, fixed_point, block_fixed_point",
+        ),
         (sample(key=0), "key is 0; accepted: one key, such as jax.random.key"),
         (sample(key=jax.random.split(KEY, 2)), r"key has .* shape \(2,\); accepted: one key"),
         (sample(key=np.zeros(2)), "key has dtype float64 .*; accepted: one key"),

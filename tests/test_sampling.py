@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
 from gen_jax import likelihoods, objectives, sampling
+from gen_jax.sampling.methods import methods_of
 
 from .cases import (
     CASES,
@@ -74,7 +75,7 @@ def double(request):
 
 
 def test_methods_agree(x64, double):
-    """scan, naive and fixed point: equal images at every temperature, sampling and completing."""
+    """Equal images at every temperature, sampling and completing, a block known or none."""
     model, variables = double
     labels = some_labels(model, BATCH)
     rng = np.random.default_rng(0)
@@ -82,19 +83,25 @@ def test_methods_agree(x64, double):
     images = rng.integers(0, model.likelihood.levels, shape, np.int32)  # as `sample`: one program
     nothing = np.zeros(images.shape, bool)
     part = rng.random(images.shape) < 0.4  # channels of a pixel apart
+    of_first_block = by_site(model, part)
+    of_first_block[:, model.blocks()[0][model.blocks()[0] >= 0]] = True
+    part = of_first_block.reshape(part.shape)
     sites = generation_order(model).size
     for temperature, known in itertools.product((0.0, 0.7, 1.0), (nothing, part)):
-        results = [
-            sampling.run(model, variables, KEY, images, known, labels, temperature, method)
-            for method in METHODS
-        ]
-        first = np.asarray(results[0].images)
-        for result in results[1:]:
+        results = {
+            method: sampling.run(model, variables, KEY, images, known, labels, temperature, method)
+            for method in methods_of(model)
+        }
+        first = np.asarray(results["scan"].images)
+        for result in results.values():
             np.testing.assert_array_equal(first, result.images)
         np.testing.assert_array_equal(first[known], images[known])
         assert first.max() < model.likelihood.levels
-        assert [int(r.passes) for r in results[:2]] == [1, sites]
-        assert int(results[2].passes) <= sites + 1
+        passes = {method: int(result.passes) for method, result in results.items()}
+        assert (passes["scan"], passes["naive"]) == (1, sites)
+        assert passes["fixed_point"] <= sites + 1
+        blocks = len(model.blocks())
+        assert blocks <= passes.get("block_fixed_point", blocks) <= model.blocks().size + blocks
     np.testing.assert_array_equal(
         sample(model, variables),
         sampling.run(model, variables, KEY, images, nothing, labels, 1.0, "scan").images,
@@ -155,6 +162,13 @@ def test_fixed_point_stops_as_soon_as_nothing_changes(x64, name):
     result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, "fixed_point")
     assert int(result.passes) == 1
     np.testing.assert_array_equal(result.images, given)
+    if "block_fixed_point" in methods_of(model):
+        blocks, method = len(model.blocks()), "block_fixed_point"
+        result = sampling.run(model, variables, KEY, given, known, labels, 1.0, method)
+        assert blocks < int(result.passes) <= 2 * blocks  # one at most is guessed right
+        result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, method)
+        assert int(result.passes) == blocks
+        np.testing.assert_array_equal(result.images, given)
 
 
 def draws_from_whole_image(model, variables, images, labels, temperature=1.0):

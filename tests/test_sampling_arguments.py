@@ -32,7 +32,10 @@ def unconditional():
         ({"temperature": -0.5}, "temperature is -0.5; accepted: numbers in "),
         ({"temperature": float("nan")}, "temperature is nan; accepted: numbers in "),
         ({"temperature": float("inf")}, "temperature is inf; accepted: numbers in "),
-        ({"method": "jacobi"}, "method is 'jacobi'; accepted: scan, naive, fixed_point"),
+        (
+            {"method": "jacobi"},
+            "method is 'jacobi'; accepted: scan, naive, fixed_point, block_",
+        ),
         ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
         ({"first": -1}, "first is -1; accepted: whole numbers from 0 to"),
     ],

@@ -17,10 +17,9 @@ from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import (
     check_inputs,
     has_code,
-    has_next_site_view,
     traits,
 )
-from gen_jax.sampling.methods import METHODS, Canvas, Method
+from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
 from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
 from gen_jax.typing import (
     AnyLabels,
@@ -45,7 +44,7 @@ class Generation(NamedTuple):
     images: UInt[Array, "B H W C"]
     """Integer levels."""
     passes: Int[Array, ""]
-    """Whole-image passes used; a scan counts as one."""
+    """Passes used: of the whole image, or of a block by block_fixed_point; a scan counts as one."""
 
 
 class Request(NamedTuple):
@@ -57,7 +56,8 @@ class Request(NamedTuple):
     """The images' numbers in the key's stream."""
     given: Levels
     """Levels that stand where `known`."""
-    known: Known
+    known: Known | None
+    """None if nothing is."""
     labels: Labels | None
     temperature: Float[Array | np.generic, ""]
 
@@ -95,8 +95,7 @@ def sample(
     num_images = checks.whole("num_images", num_images, 1)
     labels = checks.labels(labels, of.num_classes, num_images)
     given = np.zeros((num_images, *of.image_shape), np.int32)
-    known = np.zeros(given.shape, bool)
-    return run(model, variables, key, given, known, labels, temperature, method, first, mesh).images
+    return run(model, variables, key, given, None, labels, temperature, method, first, mesh).images
 
 
 def complete(
@@ -193,14 +192,17 @@ def run(
     variables: Variables,
     key: Key,
     given: Levels,
-    known: Known,
+    known: Known | None,
     labels: Labels | None,
     temperature: Any,
     method: Method,
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> Generation:
-    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
+    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh.
+
+    With nothing known, `known` is None.
+    """
     batch = given.shape[0]
     _check_method(model, method)
     first = checks.whole("first", first, 0, 2**31 - batch)
@@ -282,10 +284,12 @@ def generate(
 def _draw(model: Any, request: Request, method: Method) -> Generation:
     of, labels, temperature = traits(model), request.labels, request.temperature
     per_site = (len(request.ids), -1, of.values_per_site)
+    known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
     canvas = Canvas(
         site_noise(model, request.key, request.ids),
         jnp.asarray(request.given, jnp.int32).reshape(per_site),
-        jnp.reshape(request.known, per_site),
+        jnp.reshape(known, per_site),
+        completing=request.known is not None,
     )
     if has_code(model):
         codes = prior_codes(model, request.variables, request.key, request.ids, labels)
@@ -310,9 +314,12 @@ def _check_method(model: Any, method: Method) -> None:
                 f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
                 "leave it at 'scan'"
             )
-    elif method == "scan" and not has_next_site_view(model):
-        others = ", ".join(other for other in METHODS if other != "scan")
+    elif method not in methods_of(model):
+        views = {
+            "scan": "next-site view (blocks, init_carry, begin_block, step)",
+            "block_fixed_point": "block view (block, beside the next-site view)",
+        }
         raise ValueError(
-            f"method is 'scan', but {type(model).__name__} has no next-site view (blocks, "
-            f"init_carry, begin_block, step); accepted: {others}"
+            f"method is {method!r}, but {type(model).__name__} has no {views[method]}; "
+            f"accepted: {', '.join(methods_of(model))}"
         )

@@ -1,18 +1,20 @@
-"""The three methods that draw an image site by site (see `gen_jax.sampling`).
+"""The four methods that draw an image site by site (see `gen_jax.sampling`).
 
 Everything here is by site id: `[B, N, …]`, whatever the order in which a model generates.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.models.shared.protocol import traits
+from gen_jax.models.shared.protocol import has_block_view, has_next_site_view, traits
 from gen_jax.typing import Array, Bool, Float, Int, Labels, Variables
 
-Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
+Method: TypeAlias = Literal["scan", "naive", "fixed_point", "block_fixed_point"]
 
 
 class Canvas(NamedTuple):
@@ -21,6 +23,8 @@ class Canvas(NamedTuple):
     noise: Float[Array, "B N R"]
     given: Int[Array, "B N V"]
     known: Bool[Array, "B N V"]
+    completing: bool = True
+    """Whether any may be known."""
 
     @property
     def blank(self) -> Int[Array, "B N V"]:
@@ -35,12 +39,10 @@ def scan_sites(
     labels: Labels | None,
     temperature: Float[Array, ""],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    """One nested scan over blocks and steps; the levels by site id, and 1 pass."""
-    blocks = model.blocks()
-    batch, num_sites, values = canvas.given.shape
+    """One nested scan over blocks and steps; the levels by site id, and 1 pass.
 
-    def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
-        return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
+    A block of which all is known is read at once, by a model with a block view.
+    """
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
         context, noise, given, known = inputs
@@ -53,23 +55,109 @@ def scan_sites(
         carry = model.apply(variables, carry, context, draw, method="step")
         return carry, jnp.stack(drawn)
 
-    def block(carry: Any, inputs: Any) -> tuple[Any, Array]:
+    def draw(carry: Any, context: Any, sites: "BlockSites", previous: Array) -> Any:
+        del previous
+
+        def one_by_one() -> tuple[Any, Array]:
+            return jax.lax.scan(step, carry, (context, *sites))
+
+        def at_once() -> tuple[Any, Array]:
+            after, _ = model.apply(variables, carry, context, sites.given, method="block")
+            return after, sites.given
+
+        if canvas.completing and has_block_view(model):
+            after, levels = jax.lax.cond(jnp.all(sites.known), at_once, one_by_one)
+        else:
+            after, levels = one_by_one()
+        return after, levels, jnp.zeros((), jnp.int32)
+
+    levels, _ = _block_by_block(model, variables, canvas, labels, draw)
+    return levels, jnp.ones((), jnp.int32)
+
+
+def block_fixed_point_sites(
+    model: Any,
+    variables: Variables,
+    canvas: Canvas,
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    """Block after block, each by passes over it until nothing changes; the levels, and the passes.
+
+    Jacobi inside a block, Gauss-Seidel from block to block (Song et al. 2021, "Accelerating
+    Feedforward Computation via Parallel Nonlinear Equation Solving"). The first guess is the block
+    before. A pass is one of a block: as many as there are blocks cost what a whole-image pass does.
+    """
+
+    def draw(carry: Any, context: Any, sites: "BlockSites", previous: Array) -> Any:
+        # As for whole images: after n passes the first n sites of the block are final.
+        limit = math.prod(previous.shape[:2]) + 1
+
+        def unfinished(state: Any) -> Array:
+            _, _, changed, passes = state
+            return changed & (passes < limit)
+
+        def sweep(state: Any) -> Any:
+            _, levels, _, passes = state
+            after, params = model.apply(variables, carry, context, levels, method="block")
+            drawn = model.likelihood.draw(
+                params, sites.noise, temperature, sites.given, sites.known
+            )
+            return after, drawn, jnp.any(drawn != levels), passes + 1
+
+        guess = jnp.where(sites.known, sites.given, previous)
+        start = (carry, guess, jnp.ones((), bool), jnp.zeros((), jnp.int32))
+        after, levels, _, passes = jax.lax.while_loop(unfinished, sweep, start)
+        return after, levels, passes
+
+    return _block_by_block(model, variables, canvas, labels, draw)
+
+
+class BlockSites(NamedTuple):
+    """What is drawn on of one block."""
+
+    noise: Float[Array, "T S B R"]
+    given: Int[Array, "T S B V"]
+    known: Bool[Array, "T S B V"]
+
+
+def _block_by_block(
+    model: Any,
+    variables: Variables,
+    canvas: Canvas,
+    labels: Labels | None,
+    draw: Callable[[Any, Any, BlockSites, Array], tuple[Any, Array, Array]],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
+    """A scan over blocks; the levels by site id, and the passes, summed.
+
+    `draw(carry, context, sites, previous) -> carry, levels, passes` draws one of them.
+    """
+    blocks = model.blocks()
+    batch, num_sites, values = canvas.given.shape
+
+    def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
+        return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
+
+    def block(carry: Any, inputs: Any) -> tuple[Any, tuple[Array, Array]]:
         model_carry, previous = carry
-        index, *sites = inputs
+        index, sites = inputs
         model_carry, context = model.apply(
             variables, model_carry, index, previous, method="begin_block"
         )
-        model_carry, levels = jax.lax.scan(step, model_carry, (context, *sites))
-        return (model_carry, levels), levels
+        model_carry, levels, passes = draw(model_carry, context, sites, previous)
+        return (model_carry, levels), (levels, passes)
 
+    sites = BlockSites(*map(in_order, (canvas.noise, canvas.given, canvas.known)))
+    if (blocks < 0).any():  # padding is nobody's, and waits for nothing
+        sites = sites._replace(known=sites.known | (blocks < 0)[..., None, None])
     carry = model.apply(variables, batch, labels, method="init_carry")
     previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
-    inputs = (jnp.arange(len(blocks)), *map(in_order, canvas))
-    _, levels = jax.lax.scan(block, (carry, previous), inputs)
+    inputs = (jnp.arange(len(blocks)), sites)
+    _, (levels, passes) = jax.lax.scan(block, (carry, previous), inputs)
     position = np.empty(num_sites, np.int64)
     position[generation_order(model)] = np.flatnonzero(blocks.reshape(-1) >= 0)
     levels = levels.reshape(-1, batch, values)[position]
-    return jnp.swapaxes(levels, 0, 1), jnp.ones((), jnp.int32)
+    return jnp.swapaxes(levels, 0, 1), jnp.sum(passes)
 
 
 def naive_sites(
@@ -85,7 +173,8 @@ def naive_sites(
     def draw_site(levels: Array, site: Array) -> tuple[Array, None]:
         params = _whole_image_params(model, variables, levels, labels)
         params, noise, given, known = (
-            jax.lax.dynamic_index_in_dim(x, site, 1, False) for x in (params, *canvas)
+            jax.lax.dynamic_index_in_dim(x, site, 1, False)
+            for x in (params, canvas.noise, canvas.given, canvas.known)
         )
         drawn = model.likelihood.draw(params, noise, temperature, given, known)
         return jax.lax.dynamic_update_index_in_dim(levels, drawn, site, 1), None
@@ -122,7 +211,18 @@ def fixed_point_sites(
     return levels, passes
 
 
-METHODS = {"scan": scan_sites, "naive": naive_sites, "fixed_point": fixed_point_sites}
+METHODS: dict[Method, Callable[..., tuple[Array, Array]]] = {
+    "scan": scan_sites,
+    "naive": naive_sites,
+    "fixed_point": fixed_point_sites,
+    "block_fixed_point": block_fixed_point_sites,
+}
+
+
+def methods_of(model: Any) -> tuple[Method, ...]:
+    """Those by which an autoregressive model can be drawn from."""
+    there = {"scan": has_next_site_view(model), "block_fixed_point": has_block_view(model)}
+    return tuple(method for method in METHODS if there.get(method, True))
 
 
 def generation_order(model: Any) -> np.ndarray:

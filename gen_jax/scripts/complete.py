@@ -26,7 +26,7 @@ class Options(cli.ImageOptions):
     temperature: float = 1.0
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
-    """scan is the fast one; naive and fixed_point draw the same images."""
+    """All draw the same images: scan is fast, and block_fixed_point faster for few easy ones."""
     chunk_size: int = 256
     """Images completed at once; bounds the memory."""
 
