@@ -200,16 +200,6 @@ def chain_rule(joint: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def optimized():
-    """Compile as everywhere but in these tests."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", True)
-
-
-@contextlib.contextmanager
 def one_line_error(match: str):
     """An error of value or type, of one line; as users see it, so without checked annotations."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -11,12 +11,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from .cases import optimized
+from .compilation import compile_quickly, optimized
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Hundreds of small programs, compiled in half the time; `optimized` is for what looks at programs.
-jax.config.update("jax_disable_most_optimizations", True)
+compile_quickly()  # `optimized` is for what looks at programs
 
 
 @pytest.fixture(name="optimized")

@@ -13,10 +13,10 @@ from gen_jax import models, objectives, training
 from gen_jax.models.shared.latent import DiagonalGaussian, IndependentBernoulli
 from tests.cases import (
     one_line_error,
-    optimized,
     perturbed,
     some_images,
 )
+from tests.compilation import optimized
 from tests.vaes import (
     BERNOULLI,
     LinearGaussian,

@@ -26,12 +26,12 @@ from .cases import (
     generation_order,
     make,
     one_line_error,
-    optimized,
     perturbed,
     some_images,
     some_labels,
     whole_image_params,
 )
+from .compilation import optimized
 from .vaes import vae
 
 METHODS = ("scan", "naive", "fixed_point")

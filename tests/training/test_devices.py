@@ -39,13 +39,6 @@ def run(mesh, model=tiny.MODEL, steps=3):
     return state, metrics
 
 
-@pytest.fixture
-def quickly_compiled():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def alone():
     return run(ONE)
@@ -63,7 +56,7 @@ def test_as_many_devices_as_there_are_give_the_same_parameters(alone):
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")
 @pytest.mark.parametrize("model", OTHERS, ids=lambda model: type(model).__name__)
-def test_every_kind_of_model_trains_on_all_devices(model, quickly_compiled):
+def test_every_kind_of_model_trains_on_all_devices(model):
     # The scores, not the parameters: a key's bias has a gradient of nothing but rounding, which
     # Adam makes large, and no effect.
     start = devices.create_state(model, tiny.OPTIMIZER, 20, jax.random.key(0), ONE)

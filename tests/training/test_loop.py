@@ -217,7 +217,6 @@ def spawn(path):
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ
-        | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         | {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_NUMPY_DTYPE_PROMOTION": "strict"},
     )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from gen_jax import likelihoods, models, training
 from gen_jax.training.devices import abstract_state, compile_train_step
 from gen_jax.training.workdir import Workdir
+from tests.compilation import compile_quickly
 
 SHAPE = (4, 4, 1)
 MODEL = models.GatedPixelCNN(
@@ -107,6 +108,7 @@ def assert_equal_runs(first, second, config=CONFIG, model=MODEL):
 
 
 if __name__ == "__main__":
+    compile_quickly()  # the same programs as in the tests: the same bits
 
     def report(step, variables):
         del variables
