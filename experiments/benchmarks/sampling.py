@@ -1,12 +1,12 @@
 """How fast is sampling?
 
-For each batch size: seconds by scan, fixed_point and naive, against ONE whole-image pass of the
-same batch, compiled as `training.evaluate` compiles it. They are timed in turn, in the same
-process, and their ratio is the median of the pairs; so are the scan's to a pass compiled with the
-options of the sampler, and to the scan by XLA's defaults. The floor is the larger of a pass's
-arithmetic at the rate of a large matmul and, with attention, of the memory traffic of keys, values
-and parameters. Compilation is timed apart. Naive runs its first sites only and is scaled by their
-share, which the table says. Passes of fixed_point depend on the parameters: give a trained run.
+For each batch size: seconds by every method that the model has, against ONE whole-image pass of
+the same batch, compiled as `training.evaluate` compiles it. They are timed in turn, in the same
+process, and their ratio is the median of the pairs. The floor is the larger of a pass's arithmetic
+at the rate of a large matmul and, with attention, of the memory traffic of keys, values and
+parameters. Compilation is timed apart. Naive runs its first sites only and is scaled by their
+share, which the table says. Passes of fixed_point, over the image, and of block_fixed_point, over a
+block, depend on the parameters: give a trained run.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from rich.table import Table
 
 from experiments.benchmarks import timing
 from gen_jax import figures, likelihoods, models, sampling
-from gen_jax.sampling.methods import METHODS, Canvas
+from gen_jax.sampling.methods import METHODS, Canvas, methods_of
 from gen_jax.scripts import cli, results
 from gen_jax.scripts.presets import find
 from gen_jax.training.workdir import write_atomically
@@ -44,8 +44,8 @@ class Options:
     """A trained run, instead of `model`."""
     batch_sizes: tuple[int, ...] = (1, 8, 64)
     """Images drawn at once."""
-    methods: tuple[sampling.Method, ...] = ("scan", "fixed_point", "naive")
-    """Which samplers."""
+    methods: tuple[sampling.Method, ...] = tuple(METHODS)
+    """Which samplers; those that the model does not have are left out."""
     image_sizes: tuple[int, ...] = ()
     """Heights (and widths) to repeat the scan at, to see the cost grow with the sites."""
     naive_sites: int = 8
@@ -77,6 +77,8 @@ def main(arguments: Sequence[str]) -> None:
     else:
         run = cli.open_run(options.workdir)
         model, variables = cli.autoregressive(run.model), run.variables
+    there = methods_of(model)
+    options = dataclasses.replace(options, methods=tuple(m for m in options.methods if m in there))
     cases = [(model, variables, batch, options.methods) for batch in options.batch_sizes]
     for size in options.image_sizes:
         # Parameters may belong to the image's size; what a scan costs does not depend on them.
@@ -121,16 +123,8 @@ def _measure(
         sampler, compile_seconds = timing.compile_call(
             draw, variables, jax.random.key(1), images, labels, options=xla_options
         )
-        calls = [one_pass, sampler]
-        if method == "scan" and xla_options:
-            like, _ = timing.compile_call(
-                model.apply, variables, images, labels, options=xla_options
-            )
-            plain, _ = timing.compile_call(draw, variables, jax.random.key(1), images, labels)
-            calls += [like, plain]
-            timing.in_turn(like, plain, repeats=1)  # a warm-up
         passes = int(sampler()[1])  # and a warm-up
-        times = timing.in_turn(*calls, repeats=options.repeats)
+        times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
         times[:, 1] /= share
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
@@ -142,12 +136,6 @@ def _measure(
             "passes": num_sites if method == "naive" else passes,
             "timed_sites": sites if method == "naive" else num_sites,
         }
-        if len(calls) > 2:
-            over = {
-                "over_pass_of_same_options": np.median(times[:, 1] / times[:, 2]),
-                "default_options_over_ours": np.median(times[:, 3] / times[:, 1]),
-            }
-            row["methods"][method] |= {name: float(ratio) for name, ratio in over.items()}
     if "naive" in row["methods"]:
         naive = row["methods"]["naive"]["seconds"]
         for result in row["methods"].values():
@@ -197,7 +185,7 @@ def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
         given = jnp.zeros_like(images).reshape(per_site)
         known = jnp.zeros(given.shape, bool)
         noise = sampling.site_noise(model, key, jnp.arange(len(images)))
-        canvas = Canvas(noise, given, known)
+        canvas = Canvas(noise, given, known, completing=False)
         draw: Any = METHODS[method]
         if method == "naive":
             draw = functools.partial(draw, num_sites=naive_sites)
@@ -213,13 +201,10 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     for column in (
         "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",
         "/ pass", "/ floor", "passes", "x naive", "compile, s",
-        "/ pass, same options", "default XLA",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
         for method, result in row["methods"].items():
-            same_options = result.get("over_pass_of_same_options")
-            default = result.get("default_options_over_ours")
             scaled = result["timed_sites"] < row["sites"]
             note = f" ({result['timed_sites']} of {row['sites']} sites, scaled)" if scaled else ""
             table.add_row(
@@ -236,8 +221,6 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
                 str(result["passes"]),
                 f"{result['over_naive']:.1f}" if "over_naive" in result else "",
                 f"{result['compile_seconds']:.1f}",
-                f"{same_options:.2f}" if same_options else "",
-                f"{default:.2f} x" if default else "",
             )
     Console(width=None if sys.stdout.isatty() else 220).print(table)
     folder = Path(options.output)

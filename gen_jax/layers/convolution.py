@@ -159,11 +159,10 @@ class MaskedConv(nn.Module, kw_only=True):
     ) -> Float[Array, "W B O"]:
         """`site` for all pixels and sites of a row at once."""
         kernel = self._masked_kernel(x.dtype).reshape(-1, self.kernel.shape[-1])
-        inputs = columns(x, range(-self.side, 1))
-        if beside is not None:
-            inputs.append(beside)
-            kernel = jnp.concatenate([kernel, self.kernel_beside.astype(x.dtype)])
-        return jnp.concatenate(inputs, axis=-1) @ kernel + _broadcast_bias(self.bias, x)
+        inputs = jnp.concatenate(columns(x, range(-self.side, 1)), axis=-1)
+        outputs = inputs @ kernel + _broadcast_bias(self.bias, x)
+        # A matmul of its own, which does not change from one pass over the row to the next.
+        return outputs if beside is None else outputs + beside @ self.kernel_beside.astype(x.dtype)
 
     def row_above(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """What the `above` rows above contribute to a row's outputs."""
