@@ -1,13 +1,17 @@
 """Draw images from a model, or complete images of which a part is known.
 
 A model with a latent code draws it from the prior, and all sites at once given the code. For
-autoregressive models three methods draw the same images from the same key:
+autoregressive models four methods draw the same images from the same key:
 
 * `scan`: one nested scan over the model's blocks and steps, about the cost of one whole-image pass;
 * `naive`: one whole-image pass for every site; the oracle of the tests;
 * `fixed_point`: Jacobi iteration of the whole-image pass with an early exit (Song et al. 2021,
   "Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving"); it needs no
-  carry, so it serves any causal model, and ends after N + 1 passes at the latest for N sites.
+  carry, so it serves any causal model, and ends after N + 1 passes at the latest for N sites;
+* `block_fixed_point`: the same inside a block, blocks in order, for models with a block view. Few
+  images, easy to guess, take far fewer passes over blocks than there are sites.
+
+Where a block is known whole, completing reads it in one pass if the model has a block view.
 
 **Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
 `num_noise` for each site, whatever the batch, the method, the number of devices and JAX's default
