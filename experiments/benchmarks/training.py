@@ -2,9 +2,9 @@
 
 For each preset's model: seconds of one whole-image pass and of one training step (gradient, AdamW,
 EMA) on random images, images/s, and the rate of their matmuls and convolutions against that of a
-2048 x 2048 matmul timed in turn, in the same process; and both without the options of XLA that
-gen_jax.training compiles them with on CPU, in turn with them. What a step computes again in its
-backward pass counts as often as it is done. Compilation is timed apart.
+2048 x 2048 matmul timed in turn, in the same process; compiled as gen_jax.training compiles them.
+What a step computes again in its backward pass counts as often as it is done. Compilation is timed
+apart.
 """
 
 import dataclasses
@@ -93,12 +93,9 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
         chosen = compiler_options(purpose, platform)
         flops = timing.count_flops(function, *arguments)
         call, compile_seconds = timing.compile_call(function, *arguments, options=chosen)
-        calls = [call, matmul]
-        if chosen:
-            calls.append(timing.compile_call(function, *arguments)[0])
-        for other in calls:
-            timing.seconds(other)
-        times = timing.in_turn(*calls, repeats=options.repeats)
+        for warm_up in (call, matmul):
+            timing.seconds(warm_up)
+        times = timing.in_turn(call, matmul, repeats=options.repeats)
         rate, matmul_rate = flops / times[:, 0], matmul_flops / times[:, 1]
         row[name] = {
             "seconds": float(np.median(times[:, 0])),
@@ -109,9 +106,6 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
             "over_matmul": float(np.median(rate / matmul_rate)),
             "compile_seconds": compile_seconds,
         }
-        if chosen:
-            over = times[:, 2] / times[:, 0]
-            row[name]["default_options_over_ours"] = float(np.median(over))
     return row
 
 
@@ -120,13 +114,12 @@ def _report(options: Options, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{environment['device']}, medians of {options.repeats}")
     for column in (
         "preset", "batch", "", "s", "images/s", "GFLOP", "GFLOP/s", "matmul", "/ matmul",
-        "compile, s", "default XLA",
+        "compile, s",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column in ("preset", "") else "right")
     for row in rows:
         for kind in ("pass", "step"):
             result = row[kind]
-            default = result.get("default_options_over_ours")
             table.add_row(
                 row["preset"],
                 str(row["batch"]),
@@ -138,7 +131,6 @@ def _report(options: Options, rows: list[dict[str, Any]]) -> None:
                 f"{result['matmul_gflop_per_second']:.1f}",
                 f"{result['over_matmul']:.2f}",
                 f"{result['compile_seconds']:.1f}",
-                f"{default:.2f} x" if default else "",
             )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     folder = Path(options.output)
