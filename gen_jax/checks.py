@@ -5,8 +5,9 @@ at: such levels and labels give NaN instead (`in_range`, `nan_unless`).
 """
 
 import contextlib
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 import jax
@@ -46,11 +47,24 @@ def real(
     return float(value)
 
 
-def choice(name: str, value: Any, choices: Any) -> None:
-    """ValueError unless `value` is one of the choices of a Literal, or of a tuple."""
-    accepted = choices if isinstance(choices, tuple) else get_args(choices)
-    if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{name} is {_shown(value)}; accepted: {', '.join(accepted)}")
+def flag(name: str, value: object) -> bool:
+    """`value` as a bool, of Python or NumPy; no number."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name} is {_shown(value)}; accepted: True, False")
+    return bool(value)
+
+
+def choice(name: str, value: object, choices: object, *, also: str = "") -> None:
+    """ValueError unless `value` is one of the choices of a Literal, or of a collection of names.
+
+    `also` says what else is accepted, elsewhere.
+    """
+    names = tuple(choices) if isinstance(choices, Collection) else get_args(choices)
+    if not isinstance(value, str) or value not in names:
+        close = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        accepted = ", ".join([*names, also] if also else names)
+        raise ValueError(f"{name} is {_shown(value)}{hint}; accepted: {accepted}")
 
 
 def wholes(name: str, value: Any, least: int, length: int | None = None) -> tuple[int, ...]:
@@ -115,10 +129,14 @@ def labels(value: Any, num_classes: int | None, batch: int) -> Any:
     """
     if num_classes is None:
         if value is not None:
-            raise ValueError("labels were given to a model without classes (num_classes=None)")
+            raise ValueError(
+                f"labels is {_shown(value)}; accepted, by a model without classes: None"
+            )
         return None
     if value is None:
-        raise ValueError(f"the model has {num_classes} classes and needs labels, one an image")
+        raise ValueError(
+            f"labels is None; accepted, by a model with {num_classes} classes: one an image"
+        )
     value = array("labels", value)
     if value.shape not in ((batch,), ()):
         raise ValueError(

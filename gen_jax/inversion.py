@@ -12,7 +12,7 @@ from gen_jax import checks, objectives
 from gen_jax.keys import threefry
 from gen_jax.models.shared.latent import DiagonalGaussian
 from gen_jax.models.shared.parameters import check_variables
-from gen_jax.models.shared.protocol import check_inputs, has_code, traits
+from gen_jax.models.shared.protocol import check_inputs, has_code, refuse, traits
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats, Variables
 
 
@@ -56,9 +56,9 @@ def encode_by_inversion(
     """
     of = traits(decoder)
     if not has_code(decoder):
-        raise ValueError(f"{type(decoder).__name__} has no code to find")
+        refuse(decoder, "an auto-encoder")
     if not decoder.has_real_codes:
-        raise ValueError("latents are bits, which have no gradient: nothing to invert by")
+        refuse(decoder, "one whose codes are real numbers, which have a gradient")
     images, labels = check_inputs(decoder, images, labels)
     check_variables(decoder, variables)
     num_starts = checks.whole("num_starts", num_starts, 1)

@@ -14,6 +14,7 @@ from gen_jax.models.shared.protocol import (
     check_inputs,
     has_code,
     has_posterior,
+    refuse,
     traits,
 )
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats, Variables
@@ -50,7 +51,7 @@ def log_likelihood_map(
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
     if has_code(model):
-        raise ValueError(f"{type(model).__name__} has no exact likelihood: see elbo, iwae_bound")
+        refuse(model, "an autoregressive model; a VAE has a bound instead: elbo, iwae_bound")
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     params: Any = model.apply(variables, images, labels, rngs=rngs)
@@ -61,7 +62,7 @@ def log_posterior(model: Any, variables: Any, images: AnyLevels) -> Float[Array,
     """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
     num_classes = traits(model).num_classes
     if num_classes is None:
-        raise ValueError("the model has no classes (num_classes=None): nothing to classify")
+        raise ValueError("num_classes is None; accepted: a model with classes")
     scores = [log_likelihood(model, variables, images, y) for y in range(num_classes)]
     return jax.nn.log_softmax(jnp.stack(scores, axis=-1))
 
@@ -75,7 +76,7 @@ def reconstruction(
 ) -> Float[Array, "*samples B"]:
     """log p(x | z, y) in nats, for each code of each image."""
     if not has_code(model):
-        raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
+        refuse(model, "an auto-encoder")
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     codes = jnp.asarray(checks.array("codes", codes))
@@ -294,7 +295,7 @@ def check_estimator(
             f"estimator is {estimator!r}; accepted, for {codes} latents: {' or '.join(accepted)}"
         )
     if baseline != "none" and estimator != "score_function":
-        raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
+        raise ValueError(f"baseline is {baseline!r}; accepted, by the estimator {estimator}: none")
     if baseline == "leave_one_out" and num_samples < 2:
         raise ValueError(
             f"num_samples is {num_samples}; accepted, with the baseline leave_one_out: 2 or more"
@@ -303,4 +304,4 @@ def check_estimator(
 
 def _check_vae(model: Any) -> None:
     if not has_posterior(model):
-        raise ValueError(f"{type(model).__name__} is not a VAE: it has no posterior over codes")
+        refuse(model, "a VAE")

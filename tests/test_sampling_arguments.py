@@ -33,7 +33,10 @@ def unconditional():
         ({"temperature": float("nan")}, "temperature is nan; accepted: numbers in "),
         ({"temperature": float("inf")}, "temperature is inf; accepted: numbers in "),
         ({"method": "jacobi"}, "method is 'jacobi'; accepted: scan, naive, fixed_point"),
-        ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
+        (
+            {"labels": np.zeros(4, np.int32)},
+            "labels is .*; accepted, by a model without classes: None",
+        ),
         ({"first": -1}, "first is -1; accepted: whole numbers from 0 to"),
     ],
     ids=str,
@@ -47,7 +50,7 @@ def test_wrong_sample(unconditional, options, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "the model has 2 classes and needs labels"),
+        (None, "labels is None; accepted, by a model with 2 classes: one an image"),
         (np.zeros(3, np.int32), r"labels has shape \(3,\); accepted: \(4,\), one an image"),
         (np.zeros(4, np.float32), "labels has dtype float32; accepted: integers 0 … 1"),
         (np.full(4, 2), "labels goes from 2 to 2; accepted: 0 … 1"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from gen_jax import checks
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
@@ -87,9 +88,8 @@ def from_dict(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _look_up(table: Mapping[str, type], name: Any, kind: str) -> type:
-    if not isinstance(name, str) or name not in table:
-        others = "" if "." not in str(name) else "; one of another package must be given: model=…"
-        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(table)}{others}")
+    others = "one of another package, given as model=…" if "." in str(name) else ""
+    checks.choice(kind, name, table, also=others)
     return table[name]
 
 

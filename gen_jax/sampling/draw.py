@@ -18,6 +18,7 @@ from gen_jax.models.shared.protocol import (
     check_inputs,
     has_code,
     has_next_site_view,
+    refuse,
     traits,
 )
 from gen_jax.sampling.methods import METHODS, Canvas, Method
@@ -170,12 +171,9 @@ def _to_complete(
     """Levels as int32, a mask of the same shape, and labels."""
     images, labels = check_inputs(model, images, labels)
     if has_code(model):
-        raise ValueError(
-            f"{type(model).__name__} does not draw site by site given the sites before: "
-            "only autoregressive models complete images"
-        )
+        refuse(model, "an autoregressive model")
     if len(images) == 0:
-        raise ValueError(f"images has shape {images.shape}: there are 0 to complete")
+        raise ValueError(f"images has shape {images.shape}; accepted: at least one image")
     # As `sample` has them: the same program, whatever integers they were.
     images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
     return images, checks.mask(known, images.shape), labels
@@ -307,8 +305,8 @@ def _check_method(model: Any, method: Method) -> None:
         check_prior(model)
         if method != "scan":
             raise ValueError(
-                f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
-                "leave it at 'scan'"
+                f"method is {method!r}; accepted, by a {type(model).__name__}, which draws all "
+                "sites at once: 'scan'"
             )
     elif method == "scan" and not has_next_site_view(model):
         others = ", ".join(other for other in METHODS if other != "scan")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.keys import threefry
-from gen_jax.models.shared.protocol import has_code, traits
+from gen_jax.models.shared.protocol import has_code, refuse, traits
 from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
 
 
@@ -52,9 +52,7 @@ def prior_codes(
 def check_prior(model: Any) -> None:
     """ValueError if codes have no distribution."""
     if model.prior is None:
-        raise ValueError(
-            f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
-        )
+        refuse(model, "one with a distribution over codes")
 
 
 def _image_keys(key: Key, ids: Integer[Array | np.ndarray, " B"]) -> Key:

@@ -20,10 +20,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax_command
-from gen_jax import data, models, training
+from gen_jax import checks, data, models, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
-from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
+from gen_jax.models.shared.protocol import (
+    check_inputs,
+    has_code,
+    has_posterior,
+    refuse,
+    takes_labels,
+)
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir
 
@@ -213,16 +219,15 @@ class Run:
             return None
         if labels is None:
             raise ValueError(
-                f"the images have no labels, but the model has {self.model.num_classes} classes"
+                f"labels is None; accepted, by a model with {self.model.num_classes} classes: one "
+                "an image"
             )
         own = self.class_names
         if own is None or names is None or tuple(names) == own:
             return labels
         strange = [name for name in names if name not in own]
         if strange:
-            raise ValueError(
-                f"the images have a class {strange[0]!r}; the model's are {', '.join(own)}"
-            )
+            raise ValueError(f"the images have a class {strange[0]!r}; accepted: {', '.join(own)}")
         return np.array([own.index(name) for name in names], np.int32)[labels]
 
 
@@ -317,7 +322,7 @@ def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.Dat
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     known = {field.name for field in dataclasses.fields(DataConfig)}
     for name in fields.keys() - known:
-        raise ValueError(f"run.json has data.config.{name}, which this version does not know")
+        raise ValueError(f"data.config.{name} is {fields[name]!r}; accepted: no such field")
     config = DataConfig(**fields)
     return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
 
@@ -364,8 +369,10 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
 def check_counts(**counts: int | tuple[int, ...]) -> None:
     """ValueError unless all are at least 1, and there is one at least of each."""
     for name, value in counts.items():
-        if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
-            raise ValueError(f"{name} is {value}; accepted: numbers of at least 1")
+        if isinstance(value, tuple):
+            checks.wholes(name, value, 1)
+        else:
+            checks.whole(name, value, 1)
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -376,7 +383,7 @@ def round_up(count: int, multiple: int) -> int:
 def autoregressive(model: T) -> T:
     """The model, if it draws site by site. ValueError for another."""
     if has_code(model):
-        raise ValueError(f"{type(model).__name__} is not an autoregressive model")
+        refuse(model, "an autoregressive model")
     return model
 
 
@@ -389,7 +396,7 @@ def labels_for(
     """
     if model.num_classes is None:
         if label is not None:
-            raise ValueError(f"label is {label}, but the model has no classes")
+            raise ValueError(f"label is {label}; accepted, by a model without classes: None")
         return None
     if label is None:
         return np.arange(count, dtype=np.int32) % model.num_classes
@@ -399,7 +406,5 @@ def labels_for(
         number = int(label) if str(label).isdecimal() else -1
     if not 0 <= number < model.num_classes:
         known = f", {', '.join(names)}" if names else ""
-        raise ValueError(
-            f"label is {label}; the model's classes are 0 … {model.num_classes - 1}{known}"
-        )
+        raise ValueError(f"label is {label}; accepted: 0 … {model.num_classes - 1}{known}")
     return np.full(count, number, np.int32)

@@ -104,12 +104,12 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
             raise ValueError(f"cannot read the mask {options.mask}: {error}") from error
         if not isinstance(known, np.ndarray):
             raise ValueError(
-                f"the mask {options.mask} holds several arrays; a .npy of one is needed"
+                f"mask is {options.mask!r}, which holds several arrays; accepted: a .npy of one"
             )
         if known.shape != (height, width) or not np.isin(known, (0, 1)).all():
             raise ValueError(
-                f"the mask {options.mask} has shape {known.shape} and dtype {known.dtype}; "
-                f"bool, or 0 and 1, of shape ({height}, {width}) is needed"
+                f"mask is {options.mask!r}, of shape {known.shape} and dtype {known.dtype}; "
+                f"accepted: bool, or 0 and 1, of shape ({height}, {width})"
             )
         known = known.astype(bool)
     elif options.known == "top":

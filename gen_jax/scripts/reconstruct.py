@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import figures, inversion, objectives
-from gen_jax.models.shared.protocol import has_code, has_posterior
+from gen_jax.models.shared.protocol import has_code, has_posterior, refuse
 from gen_jax.scripts import cli, results
 
 _CHUNK = 100  # images whose codes are sought at once
@@ -49,7 +49,7 @@ def reconstruct(options: Options) -> dict[str, Any]:
     run = cli.open_run(options.workdir, options.step)
     model = run.model
     if not has_code(model):
-        raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
+        refuse(model, "an auto-encoder")
     folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]

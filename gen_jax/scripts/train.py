@@ -120,17 +120,18 @@ def fit_model(model: Any, dataset: data.Dataset) -> Any:
     """The model for the data's image shape. ValueError if levels or classes do not agree."""
     if model.likelihood.levels != dataset.levels:
         raise ValueError(
-            f"the images of {dataset.name} have {dataset.levels} levels "
-            f"(binarization: {dataset.binarization}), but the model's likelihood is "
-            f"{model.likelihood}: change --data.levels, --data.binarize or the likelihood"
+            f"likelihood is {model.likelihood}; accepted: one of {dataset.levels} levels, as the "
+            f"images of {dataset.name} have (binarization: {dataset.binarization}), or other "
+            "--data.levels, --data.binarize"
         )
     if model.num_classes is not None and dataset.num_classes is None:
         raise ValueError(
-            f"the model has {model.num_classes} classes, but {dataset.name} has no labels"
+            f"num_classes is {model.num_classes}; accepted, for {dataset.name}, which has no "
+            "labels: None"
         )
     if model.num_classes is not None and model.num_classes != dataset.num_classes:
         raise ValueError(
-            f"the model has {model.num_classes} classes, but {dataset.name} has "
+            f"num_classes is {model.num_classes}; accepted, for {dataset.name}: None, "
             f"{dataset.num_classes}"
         )
     return model.adapted(dataset.image_shape, len(dataset.train))

@@ -300,7 +300,9 @@ def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
         raise ValueError(f"{path} is damaged: {_CUT}; other steps: {known}")
     if isinstance(step, int):
         if step not in steps:
-            raise ValueError(f"{folder.path} has no checkpoint of step {step}; it has: {known}")
+            raise ValueError(
+                f"step is {step}, of which {folder.path} has no checkpoint; accepted: {known}"
+            )
         return step
     best = _best(steps) if step == "best" else None
     chosen = max(steps) if best is None else best

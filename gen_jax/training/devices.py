@@ -4,9 +4,7 @@ Everything that knows of devices is here and runs once, at the edge: the steps t
 pure functions that `jax.jit` spreads over the mesh.
 """
 
-import contextlib
 import functools
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +15,7 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from gen_jax import meshes
+from gen_jax import memory, meshes
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
@@ -83,8 +81,8 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     if batch_size < 1 or batch_size % parts:
         micro = f" x {accumulate} micro-batches" if accumulate > 1 else ""
         raise ValueError(
-            f"a batch of {batch_size} cannot be split over {mesh.size} devices{micro}; "
-            f"accepted: multiples of {parts}"
+            f"batch_size is {batch_size}; accepted, on {mesh.size} devices{micro}: multiples of "
+            f"{parts}"
         )
 
 
@@ -118,7 +116,7 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
     device = mesh.local_devices[0]
     if device.platform == "cpu":
         needed *= len(mesh.local_devices)  # in the one memory of the host
-        available = _host_memory()
+        available = memory.available()
     else:
         available = (device.memory_stats() or {}).get("bytes_limit")
     if available is not None and needed > available:
@@ -127,18 +125,6 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
             f"{needed / 2**30:,.1f} GiB; accepted: what fits the {available / 2**30:,.1f} GiB "
             "available"
         )
-
-
-def _host_memory() -> int | None:
-    """Bytes that can be had of this machine, or of its container; None if nothing tells."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        found.append(int(line.split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number
-        found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found, default=None)
 
 
 @functools.lru_cache(maxsize=8)

@@ -294,8 +294,7 @@ def target_from_dict(config: Mapping[str, Any]) -> Target:
     """What `target_to_dict` wrote. ValueError for an unknown name or field."""
     fields = dict(config)
     name = fields.pop("name", None)
-    if name not in TARGETS:
-        raise ValueError(f"unknown objective {name!r}; known: {', '.join(TARGETS)}")
+    checks.choice("objective", name, TARGETS)
     try:
         return TARGETS[name](**fields)
     except TypeError as error:
@@ -315,5 +314,6 @@ def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, A
 def _check(target: Target, model: Any, accepted: str, is_accepted: bool) -> None:
     if not is_accepted:
         raise ValueError(
-            f"the objective {type(target).__name__} is for {accepted}, not {type(model).__name__}"
+            f"model is {type(model).__name__}; accepted, by the objective {type(target).__name__}: "
+            f"{accepted}"
         )

@@ -69,7 +69,9 @@ def check_run(record: Any, where: str) -> None:
         check_fields(Start, record["init_from"], f"{where}: init_from.")
         for field in dataclasses.fields(Start):
             if field.name not in record["init_from"]:
-                raise ValueError(f"{where}: init_from has no {field.name}")
+                raise ValueError(
+                    f"{where} is not of a run of gen_jax: init_from has no {field.name}"
+                )
 
 
 def with_defaults(record: Mapping[str, Any]) -> dict[str, Any]:

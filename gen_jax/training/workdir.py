@@ -157,7 +157,7 @@ class Workdir:
     ) -> tuple[list[pathlib.Path], list[str]]:
         """What is to be removed, in order, and what to say. Raises ValueError for a refusal."""
         if resume and overwrite:
-            raise ValueError("resume and overwrite exclude each other: choose one")
+            raise ValueError("resume and overwrite are both True; accepted: one of them")
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; accepted: a folder, or a path to make one at")
         check_run(record, "the run")

@@ -10,7 +10,7 @@ from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import flax.linen as nn
 import jax
@@ -89,6 +89,11 @@ def has_next_site_view(model: Any) -> bool:
     return all(hasattr(type(model), name) for name in _NEXT_SITE)
 
 
+def refuse(model: Any, accepted: str) -> NoReturn:
+    """Raises the ValueError of a model of the wrong kind."""
+    raise ValueError(f"model is {type(model).__name__}; accepted: {accepted}")
+
+
 def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels | None]:
     """Images and labels as arrays, of whatever was given: lists, or one label for all.
 
@@ -110,7 +115,9 @@ def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels |
 def check_dtype(model: Any) -> None:
     """ValueError if JAX would compute in float32 where the model asks for float64."""
     if traits(model).dtype == "float64" and not has_float64():
-        raise ValueError("dtype is 'float64', which needs jax_enable_x64")
+        raise ValueError(
+            "dtype is 'float64'; accepted, without jax_enable_x64: 'float32', 'bfloat16'"
+        )
 
 
 def has_float64() -> bool:
