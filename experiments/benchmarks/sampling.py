@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> None:
         model, variables = options.model, _random(options.model)
     else:
         run = cli.open_run(options.workdir)
+        assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
         model, variables = cli.autoregressive(run.model), run.variables
     cases = [(model, variables, batch, options.methods) for batch in options.batch_sizes]
     for size in options.image_sizes:
@@ -92,7 +93,7 @@ def _random(model: models.ImageModel) -> Any:
 
 
 def _measure(
-    model: Any, variables: Any, batch: int, methods: Sequence[str], options: Options
+    model: Any, variables: Any, batch: int, methods: Sequence[sampling.Method], options: Options
 ) -> dict[str, Any]:
     labels = cli.labels_for(model, batch, None)
     labels = None if labels is None else np.asarray(labels, np.int32)
@@ -189,7 +190,7 @@ def traffic(model: models.ImageTransformer, num_parameters: int, batch: int) -> 
     return read, cells * key_and_value + parameters
 
 
-def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
+def _sampler(model: Any, method: sampling.Method, naive_sites: int) -> Callable[..., Any]:
     """A sampler of whole images, or of the first sites for naive, from blank canvases."""
 
     def draw(variables: Any, key: Any, images: Any, labels: Any) -> Any:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
-from typing import Any, Literal
+from typing import Literal
 
 from gen_jax import checks
+from gen_jax.typing import Json
 
 Binarize = Literal["static", "dynamic", "threshold"]
 Values = Literal["intensity", "levels"]
@@ -75,7 +76,7 @@ _LIMITS = {
 _LATER = ("values", "maximum", "background", "flip", "shift")
 
 
-def to_dict(config: DataConfig) -> dict[str, Any]:
+def to_dict(config: DataConfig) -> Json:
     """For JSON; `DataConfig(**fields)` is the way back, and takes those of earlier versions."""
     fields = dataclasses.asdict(config)
     default = dataclasses.asdict(DataConfig())

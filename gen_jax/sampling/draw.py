@@ -1,8 +1,8 @@
 """Sampling and completing: what is asked is checked, then drawn by one compiled program."""
 
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypedDict, Unpack
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force
 from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import (
+    Model,
     check_inputs,
     has_code,
     has_next_site_view,
@@ -26,7 +27,9 @@ from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
+    AnyMask,
     Array,
+    ArrayLike,
     Float,
     Int,
     Integer,
@@ -66,19 +69,19 @@ class Request(NamedTuple):
 class Options(TypedDict, total=False):
     """What `sample` and `complete` take, and their forms in chunks too."""
 
-    temperature: Any
+    temperature: ArrayLike
     method: Method
     mesh: Mesh | None
 
 
 def sample(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     num_images: int,
     *,
     labels: AnyLabels | None = None,
-    temperature: Any = 1.0,
+    temperature: ArrayLike = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
@@ -101,14 +104,14 @@ def sample(
 
 
 def complete(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
-    known: Any,
+    known: AnyMask,
     *,
     labels: AnyLabels | None = None,
-    temperature: Any = 1.0,
+    temperature: ArrayLike = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
@@ -126,7 +129,7 @@ def complete(
 
 
 def sample_in_chunks(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     num_images: int,
@@ -145,11 +148,11 @@ def sample_in_chunks(
 
 
 def complete_in_chunks(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
-    known: Any,
+    known: AnyMask,
     chunk_size: int,
     *,
     labels: AnyLabels | None = None,
@@ -166,7 +169,7 @@ def complete_in_chunks(
 
 
 def _to_complete(
-    model: Any, images: Any, known: Any, labels: Any
+    model: Model, images: AnyLevels, known: AnyMask, labels: AnyLabels | None
 ) -> tuple[Levels, Known, Labels | None]:
     """Levels as int32, a mask of the same shape, and labels."""
     images, labels = check_inputs(model, images, labels)
@@ -187,13 +190,13 @@ def _chunks(num_images: int, chunk_size: int) -> Iterator[tuple[int, np.ndarray]
 
 
 def run(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     given: Levels,
     known: Known,
     labels: Labels | None,
-    temperature: Any,
+    temperature: ArrayLike,
     method: Method,
     first: int = 0,
     mesh: Mesh | None = None,
@@ -206,9 +209,9 @@ def run(
     if isinstance(temperature, Tracer):
         if temperature.shape != ():
             raise ValueError(f"temperature has shape {temperature.shape}; accepted: one number")
-        temperature = temperature.astype(dtype)
+        of_sites = temperature.astype(dtype)
     else:
-        temperature = dtype.type(checks.real("temperature", temperature, 0))
+        of_sites = dtype.type(checks.real("temperature", temperature, 0))
     traced = check_parameters(model, variables)
     if mesh is not None:
         mesh = data_mesh(mesh)
@@ -218,7 +221,7 @@ def run(
                 f"{mesh.size}"
             )
     ids = np.arange(first, first + batch, dtype=np.int32)
-    request = Request(variables, threefry(key), ids, given, known, labels, temperature)
+    request = Request(variables, threefry(key), ids, given, known, labels, of_sites)
     traced |= any(isinstance(leaf, Tracer) for leaf in request[1:])
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
@@ -237,28 +240,28 @@ def run(
 
 
 @functools.cache
-def _compiled(platform: str | None) -> Any:
+def _compiled(platform: str | None) -> Callable[..., Generation]:
     options = {} if platform is None else compiler_options("sampling", platform)
     static = ("model", "method", "mesh")
     return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
 
 
-def _spread(model: Any, request: Request, method: Method, mesh: Mesh | None) -> Generation:
-    def local(request: Any) -> Any:
+def _spread(model: Model, request: Request, method: Method, mesh: Mesh | None) -> Generation:
+    def local(request: Request) -> Generation:
         result = _draw(model, request, method)
         return Generation(result.images, result.passes[None])
 
     if mesh is not None:
         # Images are independent, so each device runs its own loop: nothing is communicated.
         batch, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
-        specs: Any = Request(*(whole, whole, batch, batch, batch, batch, whole))  # pyright: ignore
+        specs = Request(*(whole, whole, batch, batch, batch, batch, whole))  # pyright: ignore
         local = jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=batch, check_vma=False)
     images, passes = local(request)
     return Generation(images, jnp.max(passes))
 
 
 def generate(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     ids: Integer[Array, " B"],
@@ -277,8 +280,8 @@ def generate(
     return _draw(model, request, method)
 
 
-def _draw(model: Any, request: Request, method: Method) -> Generation:
-    of, labels, temperature = traits(model), request.labels, request.temperature
+def _draw(model: Model, request: Request, method: Method) -> Generation:
+    of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     canvas = Canvas(
         site_noise(model, request.key, request.ids),
@@ -287,7 +290,7 @@ def _draw(model: Any, request: Request, method: Method) -> Generation:
     )
     if has_code(model):
         codes = prior_codes(model, request.variables, request.key, request.ids, labels)
-        params: Any = model.apply(request.variables, codes, labels, method="decode")
+        params = model.apply(request.variables, codes, labels, method="decode")
         params = params.reshape(*canvas.noise.shape[:2], -1)
         levels = of.likelihood.draw(params, canvas.noise, temperature, canvas.given, canvas.known)
         passes = jnp.ones((), jnp.int32)
@@ -298,7 +301,7 @@ def _draw(model: Any, request: Request, method: Method) -> Generation:
     return Generation(levels.reshape(request.given.shape).astype(dtype), passes)
 
 
-def _check_method(model: Any, method: Method) -> None:
+def _check_method(model: Model, method: Method) -> None:
     """ValueError unless the model can be drawn from by the method."""
     checks.choice("method", method, Method)
     if has_code(model):

@@ -3,14 +3,15 @@
 Everything here is by site id: `[B, N, …]`, whatever the order in which a model generates.
 """
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.models.shared.protocol import traits
-from gen_jax.typing import Array, Bool, Float, Int, Labels, Variables
+from gen_jax.models.shared.protocol import BlockModel, Model, has_blocks, traits
+from gen_jax.typing import Array, Bool, Carry, Context, Float, Int, Labels, Variables
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point"]
 
@@ -29,7 +30,7 @@ class Canvas(NamedTuple):
 
 
 def scan_sites(
-    model: Any,
+    model: BlockModel,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -42,7 +43,7 @@ def scan_sites(
     def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
         return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
 
-    def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
+    def step(carry: Carry, inputs: tuple[Context, Array, Array, Array]) -> tuple[Carry, Array]:
         context, noise, given, known = inputs
         drawn: list[Array] = []
 
@@ -53,18 +54,21 @@ def scan_sites(
         carry = model.apply(variables, carry, context, draw, method="step")
         return carry, jnp.stack(drawn)
 
-    def block(carry: Any, inputs: Any) -> tuple[Any, Array]:
+    def block(
+        carry: tuple[Carry, Array], inputs: tuple[Array, Array, Array, Array]
+    ) -> tuple[tuple[Carry, Array], Array]:
         model_carry, previous = carry
-        index, *sites = inputs
+        index, noise, given, known = inputs
         model_carry, context = model.apply(
             variables, model_carry, index, previous, method="begin_block"
         )
-        model_carry, levels = jax.lax.scan(step, model_carry, (context, *sites))
+        model_carry, levels = jax.lax.scan(step, model_carry, (context, noise, given, known))
         return (model_carry, levels), levels
 
     carry = model.apply(variables, batch, labels, method="init_carry")
     previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
-    inputs = (jnp.arange(len(blocks)), *map(in_order, canvas))
+    noise, given, known = map(in_order, canvas)
+    inputs = (jnp.arange(len(blocks)), noise, given, known)
     _, levels = jax.lax.scan(block, (carry, previous), inputs)
     position = np.empty(num_sites, np.int64)
     position[generation_order(model)] = np.flatnonzero(blocks.reshape(-1) >= 0)
@@ -73,7 +77,7 @@ def scan_sites(
 
 
 def naive_sites(
-    model: Any,
+    model: Model,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -96,7 +100,7 @@ def naive_sites(
 
 
 def fixed_point_sites(
-    model: Any,
+    model: Model,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -122,21 +126,25 @@ def fixed_point_sites(
     return levels, passes
 
 
-METHODS = {"scan": scan_sites, "naive": naive_sites, "fixed_point": fixed_point_sites}
+METHODS: Mapping[Method, Callable[..., tuple[Array, Array]]] = {
+    "scan": scan_sites,
+    "naive": naive_sites,
+    "fixed_point": fixed_point_sites,
+}
 
 
-def generation_order(model: Any) -> np.ndarray:
+def generation_order(model: Model) -> np.ndarray:
     """Site ids in generation order, int [N]; raster order for a model that says nothing."""
-    if not hasattr(type(model), "blocks"):
-        height, width, _ = traits(model).image_shape
-        return np.arange(height * width * traits(model).sites)
-    ids = model.blocks().reshape(-1)
-    return ids[ids >= 0]
+    if has_blocks(model):
+        ids = model.blocks().reshape(-1)
+        return ids[ids >= 0]
+    height, width, _ = traits(model).image_shape
+    return np.arange(height * width * traits(model).sites)
 
 
 def _whole_image_params(
-    model: Any, variables: Variables, levels: Int[Array, "B N V"], labels: Labels | None
+    model: Model, variables: Variables, levels: Int[Array, "B N V"], labels: Labels | None
 ) -> Float[Array, "B N P"]:
     images = levels.reshape(levels.shape[0], *traits(model).image_shape)
-    params: Any = model.apply(variables, images, labels)
+    params = model.apply(variables, images, labels)
     return params.reshape(*levels.shape[:2], -1)

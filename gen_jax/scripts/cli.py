@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -24,16 +24,21 @@ from gen_jax import checks, data, models, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.shared.protocol import (
+    Model,
     check_inputs,
     has_code,
     has_posterior,
     refuse,
     takes_labels,
+    traits,
 )
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Array, Json, Labels, Variables
 
 T = TypeVar("T")
+P = ParamSpec("P")
+ModelT = TypeVar("ModelT", bound=Model)
 # On the command line, of one that the library knows: tyro cannot build a protocol.
 models.ImageModel.__annotations__["likelihood"] = functools.reduce(
     operator.or_, LIKELIHOODS.values()
@@ -42,7 +47,7 @@ RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR"
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
-def run(main: Callable[..., None], *arguments: Any) -> None:
+def run(main: Callable[P, object], *arguments: P.args, **options: P.kwargs) -> None:
     """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2.
 
     A character that the terminal does not know is replaced, a warning is one line, and nobody
@@ -57,7 +62,7 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("once", training.DamagedWarning)
             warnings.showwarning = _warn
-            main(*arguments)
+            main(*arguments, **options)
             sys.stdout.flush()
     except BrokenPipeError:
         # Python would complain of it again as it ends.
@@ -86,7 +91,7 @@ def stop(result: training.TrainResult) -> None:
         sys.exit(128 + result.signal)
 
 
-def _warn(message: Warning | str, *about: Any, **more: Any) -> None:
+def _warn(message: Warning | str, *about: object, **more: object) -> None:
     del about, more
     _say(f"warning: {message}")
 
@@ -179,9 +184,9 @@ class Run:
     """A trained run, opened."""
 
     workdir: Workdir
-    record: dict[str, Any]
-    model: Any
-    variables: Any
+    record: Json
+    model: Model
+    variables: Variables
     step: int
 
     @property
@@ -207,7 +212,7 @@ class Run:
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the model's classes, where its data gave names."""
         names = self.record["data"].get("class_names")
-        return None if names is None or self.model.num_classes is None else tuple(names)
+        return None if names is None or not takes_labels(self.model) else tuple(names)
 
     def labels(self, labels: np.ndarray | None, names: Sequence[str] | None) -> np.ndarray | None:
         """The labels of images if the model takes them; `names` are those of their data's classes.
@@ -219,8 +224,8 @@ class Run:
             return None
         if labels is None:
             raise ValueError(
-                f"labels is None; accepted, by a model with {self.model.num_classes} classes: one "
-                "an image"
+                f"labels is None; accepted, by a model with {traits(self.model).num_classes} "
+                "classes: one an image"
             )
         own = self.class_names
         if own is None or names is None or tuple(names) == own:
@@ -308,13 +313,13 @@ def open_run(workdir: str, step: str = "best") -> Run:
     return Run(folder, with_defaults(record), model, variables, number)
 
 
-def expected_images(run: Run, codes: Any, labels: Any) -> np.ndarray:
+def expected_images(run: Run, codes: Array, labels: Labels | None) -> np.ndarray:
     """The expected levels of each code's image, real numbers `[B, H, W, C]`."""
     params = run.model.apply(run.variables, codes, labels, method="decode")
     return np.asarray(run.model.likelihood.mean(params, run.model.image_shape[-1]))
 
 
-def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
+def data_config(fields: Json, data_dir: str | None = None) -> data.DataConfig:
     """A DataConfig from JSON; `data_dir` goes before the one in it.
 
     ValueError for a field that this version does not know.
@@ -380,7 +385,7 @@ def round_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def autoregressive(model: T) -> T:
+def autoregressive(model: ModelT) -> ModelT:
     """The model, if it draws site by site. ValueError for another."""
     if has_code(model):
         refuse(model, "an autoregressive model")
@@ -388,23 +393,27 @@ def autoregressive(model: T) -> T:
 
 
 def labels_for(
-    model: Any, count: int, label: str | int | None, names: Sequence[str] | None = None
+    model: Model,
+    count: int,
+    label: str | int | None,
+    names: Sequence[str] | None = None,
 ) -> np.ndarray | None:
     """Labels of `count` samples: `label`, or all classes in turn; None without classes.
 
     A label is a number or one of the classes' `names`.
     """
-    if model.num_classes is None:
+    num_classes = traits(model).num_classes
+    if num_classes is None:
         if label is not None:
             raise ValueError(f"label is {label}; accepted, by a model without classes: None")
         return None
     if label is None:
-        return np.arange(count, dtype=np.int32) % model.num_classes
+        return np.arange(count, dtype=np.int32) % num_classes
     if names is not None and label in names:
         number = list(names).index(str(label))
     else:
         number = int(label) if str(label).isdecimal() else -1
-    if not 0 <= number < model.num_classes:
+    if not 0 <= number < num_classes:
         known = f", {', '.join(names)}" if names else ""
-        raise ValueError(f"label is {label}; accepted: 0 … {model.num_classes - 1}{known}")
+        raise ValueError(f"label is {label}; accepted: 0 … {num_classes - 1}{known}")
     return np.full(count, number, np.int32)

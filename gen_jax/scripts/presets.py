@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from gen_jax import checks, likelihoods, models
 from gen_jax.data import DataConfig
@@ -17,6 +16,7 @@ from gen_jax.training import (
     Target,
     TrainConfig,
 )
+from gen_jax.typing import Json
 
 _DIGITS, _MNIST, _CIFAR10 = (8, 8, 1), (28, 28, 1), (32, 32, 3)
 
@@ -133,7 +133,7 @@ _cifar10_image_transformer = models.ImageTransformer(
 )
 
 # Convolutions and weight decay: 1,297 images are soon learned by heart.
-_CONV_DIGITS: dict[str, Any] = {
+_CONV_DIGITS: Json = {
     "network": "conv",
     "hidden": (32, 64, 64),
     "activation": "gelu",

@@ -4,9 +4,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
 import flax
 import jax
@@ -16,6 +16,9 @@ from gen_jax import __version__
 from gen_jax.scripts.cli import Run, RunOptions, say
 from gen_jax.training.files import naming
 from gen_jax.training.workdir import Workdir, write_atomically
+from gen_jax.typing import ArrayLike, Json
+
+P = ParamSpec("P")
 
 
 def output_folder(options: RunOptions, run: Run) -> Path:
@@ -33,26 +36,27 @@ def output_folder(options: RunOptions, run: Run) -> Path:
     return folder
 
 
-def save_arrays(path: Path, **arrays: Any) -> Path:
+def save_arrays(path: Path, **arrays: ArrayLike | Sequence[str] | None) -> Path:
     """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
+    present = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming(path):
         try:
             with temporary.open("wb") as file:
-                np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
+                np.savez_compressed(file, allow_pickle=False, **present)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     return path
 
 
-def save_json(path: Path, result: Mapping[str, Any]) -> Path:
+def save_json(path: Path, result: Mapping[str, object]) -> Path:
     """A JSON file, whole or not at all. ValueError for NaN, which JSON does not have."""
     write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
 
 
-def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path | None:
+def picture(save: Callable[P, Path], *arguments: P.args, **options: P.kwargs) -> Path | None:
     """The path that `save` wrote, said; what goes wrong with a picture ends nothing."""
     try:
         path = save(*arguments, **options)
@@ -63,7 +67,7 @@ def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path 
     return path
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """Device and versions, for results."""
     devices = jax.devices()
     return {

@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from gen_jax import figures, sampling, training
 from gen_jax.models.shared.protocol import has_code
 from gen_jax.scripts import cli, results
+from gen_jax.typing import Json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def sample(options: Options) -> Path:
     )
 
     shown = slice(0, 400)
-    grid: dict[str, Any] = {}
+    grid: Json = {}
     if names is not None and options.label is None and len(names) <= min(20, len(images)):
         grid = {"columns": len(names), "names": names}  # classes in turn: each has a column
     results.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)

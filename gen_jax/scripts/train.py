@@ -6,7 +6,6 @@ Run the same command again to go on with a run that was stopped, at any moment a
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from gen_jax import data, figures, models, sampling, training
 from gen_jax.models.shared.protocol import has_code
 from gen_jax.scripts import cli
 from gen_jax.scripts.presets import PRESETS, Experiment, find
+from gen_jax.typing import Variables
 
 # Not offered on the command line: the image's shape and the number of codes are those of the data.
 models.ImageModel.__annotations__["image_shape"] = tyro.conf.Suppress[tuple[int, int, int]]
@@ -79,7 +79,7 @@ def train(options: Options) -> training.TrainResult:
     )
     draws = not has_code(model) or model.prior is not None
 
-    def on_sample(step: int, variables: Any) -> None:
+    def on_sample(step: int, variables: Variables) -> None:
         images = sampling.sample(
             model, variables, jax.random.key(0), 16, labels=cli.labels_for(model, 16, None)
         )
@@ -116,7 +116,7 @@ def train(options: Options) -> training.TrainResult:
     return result
 
 
-def fit_model(model: Any, dataset: data.Dataset) -> Any:
+def fit_model(model: models.ImageModel, dataset: data.Dataset) -> models.ImageModel:
     """The model for the data's image shape. ValueError if levels or classes do not agree."""
     if model.likelihood.levels != dataset.levels:
         raise ValueError(

@@ -6,16 +6,15 @@ pure functions that `jax.jit` spreads over the mesh.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gen_jax import memory, meshes
+from gen_jax.models.shared.protocol import Model
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
@@ -48,7 +47,7 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[object] | None = None) -> Mesh:
     """A mesh of `devices` (None: all of them, of all processes) along one axis, data."""
     devices = jax.devices() if devices is None else list(devices)
     # jax.make_mesh defaults to Explicit axes: see `gen_jax.meshes.data_mesh`.
@@ -87,7 +86,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 
 
 def create_state(
-    model: nn.Module,
+    model: Model,
     optimizer: OptimizerConfig,
     num_steps: int,
     key: Key,
@@ -99,7 +98,7 @@ def create_state(
 
 
 def abstract_state(
-    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Model, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> TrainState:
     """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
     return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0), None)
@@ -129,7 +128,7 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _creator(
-    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Model, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> Callable[[Key, Levels | None], TrainState]:
     create = functools.partial(init_state, model, make_optimizer(optimizer, num_steps))
     return jax.jit(create, out_shardings=replicated(mesh))
@@ -139,7 +138,7 @@ def _creator(
 def compile_train_step(
     mesh: Mesh,
     *,
-    model: nn.Module,
+    model: Model,
     objective: Objective,
     optimizer: OptimizerConfig,
     num_steps: int,
@@ -175,7 +174,7 @@ def compile_train_step(
     )
 
 
-def to_host(tree: Tree) -> Any:
+def to_host(tree: Tree) -> Tree:
     """The arrays as NumPy arrays, whole on every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
