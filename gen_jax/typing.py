@@ -57,6 +57,8 @@ Variables: TypeAlias = Mapping[str, Params]
 # What a model hands from step to step, and what a block hands to its steps.
 Carry: TypeAlias = PyTree
 Context: TypeAlias = PyTree
+# An array, or what stands for one in a pytree: a shape, a sharding, an axis of a transformation.
+Leaf: TypeAlias = PyTree
 # Images, and what goes with them: labels, a mask.
 Batch: TypeAlias = Mapping[str, Array | np.ndarray]
 # An object of JSON, such as run.json's.
@@ -83,6 +85,7 @@ __all__ = [
     "Key",
     "Known",
     "Labels",
+    "Leaf",
     "Levels",
     "Nats",
     "Params",

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar
 
+import flax.linen as nn
+
 from gen_jax import checks
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
@@ -51,7 +53,7 @@ __all__ = [
 ]
 
 
-def to_dict(model: Model) -> Json:
+def to_dict(model: nn.Module | Model) -> Json:
     """A model as JSON: `{"model": name, …fields, "likelihood": {"name": name, …fields}}`.
 
     A class of this library has a short name; any other its module and qualified name.

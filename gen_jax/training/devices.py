@@ -14,10 +14,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gen_jax import memory, meshes
-from gen_jax.models.shared.protocol import Model
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
+    Module,
     OptimizerConfig,
     TrainState,
     Tree,
@@ -86,7 +86,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
 
 
 def create_state(
-    model: Model,
+    model: Module,
     optimizer: OptimizerConfig,
     num_steps: int,
     key: Key,
@@ -98,7 +98,7 @@ def create_state(
 
 
 def abstract_state(
-    model: Model, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> TrainState:
     """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
     return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0), None)
@@ -128,7 +128,7 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _creator(
-    model: Model, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> Callable[[Key, Levels | None], TrainState]:
     create = functools.partial(init_state, model, make_optimizer(optimizer, num_steps))
     return jax.jit(create, out_shardings=replicated(mesh))
@@ -138,7 +138,7 @@ def _creator(
 def compile_train_step(
     mesh: Mesh,
     *,
-    model: Model,
+    model: Module,
     objective: Objective,
     optimizer: OptimizerConfig,
     num_steps: int,

@@ -12,10 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gen_jax import meshes, objectives
-from gen_jax.models.shared.protocol import Model
 from gen_jax.training.devices import make_mesh, put_batch, replicated, to_host
 from gen_jax.training.objective import Objective
-from gen_jax.training.state import Batch, NonFiniteError, Tree
+from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
 from gen_jax.typing import Array, Json, Key, Nats
 from gen_jax.xla import compiler_options
 
@@ -77,7 +76,7 @@ class Scores(NamedTuple):
 
 
 def evaluate(
-    model: Model,
+    model: Module,
     params: Tree,
     batches: Iterable[Batch],
     key: Key,
@@ -89,7 +88,7 @@ def evaluate(
 
 
 def score(
-    model: Model,
+    model: Module,
     params: Tree,
     batches: Iterable[Batch],
     key: Key,
@@ -103,10 +102,12 @@ def score(
     """
     mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
-    values, previous = [], None
+    values, previous, image_shape = [], None, (0, 0, 0)
     with meshes.in_force(mesh):
         params, key = jax.device_put((params, key), replicated(mesh))
         for i, batch in enumerate(batches):
+            _, height, width, channels = batch["images"].shape
+            image_shape = (height, width, channels)
             batch = put_batch(batch, mesh)
             nats, terms = step(
                 params, batch, jax.random.fold_in(key, i), model=model, objective=objective
@@ -119,11 +120,11 @@ def score(
             raise ValueError("there is nothing to evaluate: no batches")
         values.append(_rows(previous))
     columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
-    return Scores(columns.pop("nats").astype(np.float64), columns, model.image_shape)
+    return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
 
 
 def eval_step(
-    params: Tree, batch: Batch, key: Key, *, model: Model, objective: Objective
+    params: Tree, batch: Batch, key: Key, *, model: Module, objective: Objective
 ) -> tuple[Nats, dict[str, Array]]:
     """The objective of each image in nats and its terms, exactly 0 where the mask is False."""
     mask = jnp.asarray(batch["mask"])

@@ -16,7 +16,6 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from gen_jax import meshes, models
-from gen_jax.models.shared.protocol import Model
 from gen_jax.training import devices, start
 from gen_jax.training.checkpoints import Checkpoints
 from gen_jax.training.evaluation import evaluate
@@ -25,7 +24,7 @@ from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target
 from gen_jax.training.records import Records, say
 from gen_jax.training.schema import FORMAT
 from gen_jax.training.settings import TrainConfig
-from gen_jax.training.state import Batch, NonFiniteError, TrainState, Tree
+from gen_jax.training.state import Batch, Module, NonFiniteError, TrainState, Tree
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import Array, Json, Levels
 
@@ -49,7 +48,7 @@ class TrainResult:
 
 
 def train(
-    model: Model,
+    model: Module,
     batches: Iterator[Batch],
     evaluation: Callable[[], Iterable[Batch]],
     config: TrainConfig,
@@ -257,7 +256,7 @@ def _next(batches: Iterator[Batch], batch_size: int, mesh: Mesh) -> dict[str, ja
 
 
 def _record(
-    model: Model, objective: Objective, data: Mapping[str, object], config: TrainConfig
+    model: Module, objective: Objective, data: Mapping[str, object], config: TrainConfig
 ) -> Json:
     """What run.json says: all that decides the parameters, and what they were made with."""
     return {

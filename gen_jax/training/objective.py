@@ -11,7 +11,7 @@ objective over the steps so far, in training only.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ Terms: TypeAlias = Mapping[str, Array]
 
 
 # What `train_step` and `evaluate` call.
-Objective: TypeAlias = Callable[[Model, Variables, Batch, Key], tuple[Nats, Terms]]
+Objective: TypeAlias = Callable[[Any, Variables, Batch, Key], tuple[Nats, Terms]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Target:
         """What a result is the mean of: the negative objective, in words."""
         raise NotImplementedError
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         """ValueError if the objective is not one of this model's."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class LogLikelihood(Target):
     def label(self) -> str:
         return "-log p(x)"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an autoregressive model", not has_code(model))
 
 
@@ -150,9 +150,11 @@ class ELBO(Target):
     def label(self) -> str:
         return "-ELBO"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "a VAE", has_posterior(model))
-        objectives.check_estimator(model, self.num_samples, self.kl, self.estimator, self.baseline)
+        objectives.check_estimator(
+            with_posterior(model), self.num_samples, self.kl, self.estimator, self.baseline
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +195,7 @@ class IWAE(Target):
     def label(self) -> str:
         return f"-IWAE bound, k = {self.num_samples},"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         real = has_posterior(model) and model.has_real_codes
         _check(self, model, "a VAE with Gaussian latents, which its gradient passes through", real)
 
@@ -214,7 +216,7 @@ class Reconstruction(Target):
     def label(self) -> str:
         return "-log p(x | z(x)), no bound of log p(x),"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         deterministic = has_code(model) and hasattr(model, "encode") and model.prior is None
         _check(self, model, "a deterministic auto-encoder", deterministic)
 
@@ -244,7 +246,7 @@ class LearnedCodes(Target):
     def label(self) -> str:
         return "-log p(x, z(x)), no bound of log p(x),"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
@@ -274,7 +276,7 @@ class Inverted(Target):
     def label(self) -> str:
         return "-log p(x, z(x)), no bound of log p(x),"
 
-    def check(self, model: Model) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
@@ -317,7 +319,7 @@ def _given(
     return {"params": variables["params"]}, batch["images"], labels
 
 
-def _check(target: Target, model: Model, accepted: str, is_accepted: bool) -> None:
+def _check(target: Target, model: object, accepted: str, is_accepted: bool) -> None:
     if not is_accepted:
         raise ValueError(
             f"model is {type(model).__name__}; accepted, by the objective {type(target).__name__}: "

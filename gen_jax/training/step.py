@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax import objectives
-from gen_jax.models.shared.protocol import Model
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
+    Module,
     Optimizer,
     TrainState,
     Tree,
@@ -21,7 +21,7 @@ def train_step(
     batch: Batch,
     key: Key,
     *,
-    model: Model,
+    model: Module,
     objective: Objective,
     optimizer: Optimizer,
     ema_decay: float,

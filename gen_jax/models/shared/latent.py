@@ -17,7 +17,7 @@ from flax import struct
 from gen_jax import checks
 from gen_jax.layers.coders import ACTIVATIONS, DECODERS, ENCODERS, Activation
 from gen_jax.models.shared.image_model import ImageModel
-from gen_jax.typing import Array, Float, Key, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Float, Key, Labels, Leaf, Levels, SiteParams
 
 Network: TypeAlias = Literal["dense", "conv"]
 
@@ -162,9 +162,9 @@ class Posterior(Protocol):
 class DiagonalGaussian:
     """N(loc, exp(log_scale)²) for each latent; the prior is N(0, 1) (Kingma & Welling 2014)."""
 
-    loc: Array
+    loc: Leaf
     """Means, `[…, Z]`."""
-    log_scale: Array
+    log_scale: Leaf
     """Logarithms of the standard deviations, `[…, Z]`."""
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
@@ -202,7 +202,7 @@ class DiagonalGaussian:
 class IndependentBernoulli:
     """Latents 0 or 1 with these logits of 1; the prior is a fair coin."""
 
-    logits: Array
+    logits: Leaf
     """Log-odds of 1, `[…, Z]`."""
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:

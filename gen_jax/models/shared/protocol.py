@@ -145,22 +145,22 @@ def traits(model: object) -> Traits:
     )
 
 
-def takes_labels(model: Model) -> bool:
+def takes_labels(model: object) -> bool:
     """Whether it is conditional on classes."""
     return getattr(model, "num_classes", None) is not None
 
 
-def has_code(model: Model) -> TypeGuard[CodeModel]:
+def has_code(model: object) -> TypeGuard[CodeModel]:
     """Whether images come from a code: then all sites are drawn at once, given it."""
     return hasattr(type(model), "decode")
 
 
-def has_posterior(model: Model) -> TypeGuard[PosteriorModel]:
+def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
     return has_code(model) and hasattr(type(model), "encode") and model.prior is not None
 
 
-def has_blocks(model: Model) -> TypeGuard[BlockModel]:
+def has_blocks(model: object) -> TypeGuard[BlockModel]:
     """Whether it says in which order it generates."""
     return hasattr(type(model), "blocks")
 
@@ -170,17 +170,17 @@ def has_next_site_view(model: Model) -> bool:
     return all(hasattr(type(model), name) for name in _NEXT_SITE)
 
 
-def refuse(model: Model, accepted: str) -> NoReturn:
+def refuse(model: object, accepted: str) -> NoReturn:
     """Raises the ValueError of a model of the wrong kind."""
     raise ValueError(f"model is {type(model).__name__}; accepted: {accepted}")
 
 
-def with_code(model: Model) -> CodeModel:
+def with_code(model: object) -> CodeModel:
     """The model, if its images come from a code. ValueError for another."""
     return model if has_code(model) else refuse(model, "an auto-encoder")
 
 
-def with_posterior(model: Model) -> PosteriorModel:
+def with_posterior(model: object) -> PosteriorModel:
     """The model, if it is a variational auto-encoder. ValueError for another."""
     return model if has_posterior(model) else refuse(model, "a VAE")
 
