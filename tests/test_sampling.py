@@ -73,6 +73,12 @@ def double(request):
         return model, perturbed(model)
 
 
+def run(model, variables, images, known, labels, method, temperature=1.0):
+    ids = np.arange(len(images), dtype=np.int32)
+    request = sampling.Request(variables, KEY, ids, images, known, labels, temperature)
+    return sampling.run(model, request, method=method)
+
+
 def test_methods_agree(x64, double):
     """scan, naive and fixed point: equal images at every temperature, sampling and completing."""
     model, variables = double
@@ -85,8 +91,7 @@ def test_methods_agree(x64, double):
     sites = generation_order(model).size
     for temperature, known in itertools.product((0.0, 0.7, 1.0), (nothing, part)):
         results = [
-            sampling.run(model, variables, KEY, images, known, labels, temperature, method)
-            for method in METHODS
+            run(model, variables, images, known, labels, method, temperature) for method in METHODS
         ]
         first = np.asarray(results[0].images)
         for result in results[1:]:
@@ -97,7 +102,7 @@ def test_methods_agree(x64, double):
         assert int(results[2].passes) <= sites + 1
     np.testing.assert_array_equal(
         sample(model, variables),
-        sampling.run(model, variables, KEY, images, nothing, labels, 1.0, "scan").images,
+        run(model, variables, images, nothing, labels, "scan").images,
     )
 
 
@@ -149,10 +154,10 @@ def test_fixed_point_stops_as_soon_as_nothing_changes(x64, name):
     given, known = np.ones((BATCH, *model.image_shape), np.int32), np.zeros((), bool)
     known = np.broadcast_to(known, given.shape)
     labels = some_labels(model, BATCH)
-    result = sampling.run(model, variables, KEY, given, known, labels, 1.0, "fixed_point")
+    result = run(model, variables, given, known, labels, "fixed_point")
     assert int(result.passes) == 2
     all_known = np.ones_like(known)
-    result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, "fixed_point")
+    result = run(model, variables, given, all_known, labels, "fixed_point")
     assert int(result.passes) == 1
     np.testing.assert_array_equal(result.images, given)
 
