@@ -2,10 +2,13 @@
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
 
 from gen_jax import likelihoods, models, objectives, sampling
 from gen_jax._version import __version__
+from gen_jax.models.shared.protocol import Model
+from gen_jax.typing import Variables
 
 if TYPE_CHECKING:
     from gen_jax import data, figures, inversion, training
@@ -31,8 +34,8 @@ def load(
     workdir: str | os.PathLike[str],
     step: int | Literal["best", "last"] = "best",
     *,
-    model: Any = None,
-) -> tuple[Any, Any]:
+    model: Model | None = None,
+) -> tuple[Model, Variables]:
     """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none.
 
     A model of a class of one's own is given as `model`, equal to the one that was trained.
@@ -42,7 +45,7 @@ def load(
     return checkpoints.load(workdir, step, model=model)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> ModuleType:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")

@@ -5,23 +5,28 @@ at: such levels and labels give NaN instead (`in_range`, `nan_unless`).
 """
 
 import contextlib
+import difflib
 import math
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Collection, Mapping
+from typing import TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from gen_jax.typing import Array, Bool
+from gen_jax.typing import Array, ArrayLike, Bool, Integer, Known, Labels, PyTree, Variables
+
+Integers: TypeAlias = Integer[Array | np.ndarray, "..."]
 
 
 class NonFiniteError(RuntimeError):
     """Something that must be finite is not: parameters, a loss, a gradient, a state to be saved."""
 
 
-def whole(name: str, value: Any, least: int, most: int | None = None, *, odd: bool = False) -> int:
+def whole(
+    name: str, value: object, least: int, most: int | None = None, *, odd: bool = False
+) -> int:
     """`value` as an int, of Python or NumPy; no bool, and no float."""
     bounds = f"{'odd ' if odd else ''}whole numbers "
     bounds += f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -34,7 +39,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None, *, odd: bo
 
 
 def real(
-    name: str, value: Any, low: int, high: float | int = math.inf, *, above: bool = False
+    name: str, value: object, low: int, high: float | int = math.inf, *, above: bool = False
 ) -> float:
     """`value` as a float in [low, high), or with `above` in (low, high): finite, so."""
     bounds = f"numbers in {'(' if above else '['}{low}, {high})"
@@ -46,14 +51,28 @@ def real(
     return float(value)
 
 
-def choice(name: str, value: Any, choices: Any) -> None:
-    """ValueError unless `value` is one of the choices of a Literal, or of a tuple."""
-    accepted = choices if isinstance(choices, tuple) else get_args(choices)
-    if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{name} is {_shown(value)}; accepted: {', '.join(accepted)}")
+def flag(name: str, value: object) -> bool:
+    """`value` as a bool, of Python or NumPy; no number."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name} is {_shown(value)}; accepted: True, False")
+    return bool(value)
 
 
-def wholes(name: str, value: Any, least: int, length: int | None = None) -> tuple[int, ...]:
+def choice(name: str, value: object, choices: object, *, also: str = "") -> str:
+    """`value`, if it is one of the choices of a Literal, or of a collection of names.
+
+    `also` says what else is accepted, elsewhere.
+    """
+    names = tuple(choices) if isinstance(choices, Collection) else get_args(choices)
+    if not isinstance(value, str) or value not in names:
+        close = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        accepted = ", ".join([*names, also] if also else names)
+        raise ValueError(f"{name} is {_shown(value)}{hint}; accepted: {accepted}")
+    return value
+
+
+def wholes(name: str, value: object, least: int, length: int | None = None) -> tuple[int, ...]:
     """A tuple of ints, from any sequence of them; of `length`, or of 1 or more."""
     count = "one or more" if length is None else str(length)
     bounds = f"{count} whole numbers of at least {least}"
@@ -68,7 +87,7 @@ def wholes(name: str, value: Any, least: int, length: int | None = None) -> tupl
     return tuple(int(x) for x in items)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A field without NumPy and without lists, so that it hashes: ints, floats, tuples."""
     if isinstance(value, np.generic):
         return value.item()
@@ -80,7 +99,7 @@ def plain(value: Any) -> Any:
 # Arrays.
 
 
-def array(name: str, value: Any) -> Any:
+def array(name: str, value: object) -> Array | np.ndarray:
     """`value` if it is an array; what a list or a number says as a NumPy array."""
     if isinstance(value, jax.Array | np.ndarray):
         return value
@@ -95,7 +114,7 @@ def array(name: str, value: Any) -> Any:
     return result
 
 
-def levels(name: str, value: Any, count: int) -> Any:
+def levels(name: str, value: object, count: int) -> Integers:
     """An array of integers in 0 … count − 1: levels, or classes."""
     value = array(name, value)
     if not jnp.issubdtype(value.dtype, jnp.integer):
@@ -108,17 +127,21 @@ def levels(name: str, value: Any, count: int) -> Any:
     return value
 
 
-def labels(value: Any, num_classes: int | None, batch: int) -> Any:
+def labels(value: object, num_classes: int | None, batch: int) -> Labels | None:
     """The labels as integers `[B]`, of which one stands for all; None for a model without classes.
 
     ValueError unless they are given exactly when the model has classes.
     """
     if num_classes is None:
         if value is not None:
-            raise ValueError("labels were given to a model without classes (num_classes=None)")
+            raise ValueError(
+                f"labels is {_shown(value)}; accepted, by a model without classes: None"
+            )
         return None
     if value is None:
-        raise ValueError(f"the model has {num_classes} classes and needs labels, one an image")
+        raise ValueError(
+            f"labels is None; accepted, by a model with {num_classes} classes: one an image"
+        )
     value = array("labels", value)
     if value.shape not in ((batch,), ()):
         raise ValueError(
@@ -132,30 +155,30 @@ def labels(value: Any, num_classes: int | None, batch: int) -> Any:
     return value if isinstance(value, Tracer) else value.astype(np.int32)
 
 
-def mask(known: Any, shape: tuple[int, ...]) -> Any:
+def mask(known: object, shape: tuple[int, ...]) -> Known:
     """What is known of images, as bool of their `shape`: see `gen_jax.sampling.complete`."""
-    known = array("known", known)
-    numbers: Any = jnp if isinstance(known, Tracer) else np
-    if known.dtype != bool:
-        if not jnp.issubdtype(known.dtype, jnp.integer):
-            raise ValueError(f"known has dtype {known.dtype}; accepted: bool, or 0 and 1")
-        known = levels("known", known, 2) != 0
+    found = array("known", known)
+    numbers = jnp if isinstance(found, Tracer) else np
+    if found.dtype != bool:
+        if not jnp.issubdtype(found.dtype, jnp.integer):
+            raise ValueError(f"known has dtype {found.dtype}; accepted: bool, or 0 and 1")
+        found = levels("known", found, 2) != 0
     batch, height, width, _ = shape
-    readings = [known]
-    if known.shape in ((height, width), (batch, height, width)):
-        readings.append(known[..., None])
+    readings = [found]
+    if found.shape in ((height, width), (batch, height, width)):
+        readings.append(found[..., None])
     masks = []
     for reading in readings:
         with contextlib.suppress(ValueError):
             masks.append(numbers.broadcast_to(reading, shape))
     if not masks:
         raise ValueError(
-            f"known has shape {known.shape}; accepted: [H, W], [B, H, W], or what broadcasts to "
+            f"known has shape {found.shape}; accepted: [H, W], [B, H, W], or what broadcasts to "
             f"{shape}"
         )
-    if len(masks) == 2 and (isinstance(known, Tracer) or (masks[0] != masks[1]).any()):
+    if len(masks) == 2 and (isinstance(found, Tracer) or (masks[0] != masks[1]).any()):
         raise ValueError(
-            f"known has shape {known.shape}, which is one of pixels and broadcasts to {shape} "
+            f"known has shape {found.shape}, which is one of pixels and broadcasts to {shape} "
             "too; accepted: with an axis of channels"
         )
     return masks[0]
@@ -181,13 +204,13 @@ def nan_unless(valid: Bool[Array, "..."] | None, x: Array) -> Array:
 
 
 @jax.jit
-def all_finite(tree: Any) -> Bool[Array, ""]:
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether no floating-point leaf of `tree` holds an infinity or NaN."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
 
 
-def finite(variables: Any) -> None:
+def finite(variables: PyTree) -> None:
     """NonFiniteError that names the first parameter with an infinity or NaN; none if traced."""
     for path, x in jax.tree_util.tree_leaves_with_path(variables):
         # On the host: of a program for each set of shapes, compiling took half a second.
@@ -199,7 +222,7 @@ def finite(variables: Any) -> None:
             )
 
 
-def _not_finite(x: Any) -> int:
+def _not_finite(x: ArrayLike) -> int:
     """How many infinities and NaNs; those on this host, of an array on several."""
     parts = [x]
     if isinstance(x, jax.Array):
@@ -213,7 +236,7 @@ def _not_finite(x: Any) -> int:
     )
 
 
-def same_shapes(variables: Any, expected: Mapping[str, Any], model: str) -> None:
+def same_shapes(variables: object, expected: Variables, model: str) -> None:
     """ValueError that names the first parameter in which `variables` is not as `expected`."""
     accepted = "accepted: what model.init gives, {'params': …}"
     if not isinstance(variables, Mapping):
@@ -233,12 +256,12 @@ def same_shapes(variables: Any, expected: Mapping[str, Any], model: str) -> None
                 raise ValueError(f"{name} has shape {given[path]}; accepted: {wanted[path]}")
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
 
 
-def _concrete(name: str, value: Any, bounds: str) -> Any:
+def _concrete(name: str, value: object, bounds: str) -> object:
     """A scalar array as a scalar; TypeError for a tracer."""
     if isinstance(value, Tracer):
         raise TypeError(
@@ -249,7 +272,7 @@ def _concrete(name: str, value: Any, bounds: str) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value in one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:70]}… ({type(value).__name__})"

@@ -1,7 +1,7 @@
 """The encoder that every decoder has: the code of an image, found by inverting the decoder."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,20 @@ from gen_jax import checks, objectives
 from gen_jax.keys import threefry
 from gen_jax.models.shared.latent import DiagonalGaussian
 from gen_jax.models.shared.parameters import check_variables
-from gen_jax.models.shared.protocol import check_inputs, has_code, traits
-from gen_jax.typing import AnyLabels, AnyLevels, Array, Float, Key, Labels, Levels, Nats, Variables
+from gen_jax.models.shared.protocol import CodeModel, Model, check_inputs, refuse, traits, with_code
+from gen_jax.typing import (
+    AnyLabels,
+    AnyLevels,
+    Array,
+    ArrayLike,
+    Float,
+    Key,
+    Labels,
+    Levels,
+    Nats,
+    PyTree,
+    Variables,
+)
 
 
 class Inversion(NamedTuple):
@@ -27,8 +39,18 @@ class Inversion(NamedTuple):
     """log p(x | z) + prior_weight · log p(z) at it, in nats, `[B]`: what was made large."""
 
 
+class _Search(NamedTuple):
+    """What Adam carries from step to step."""
+
+    codes: Float[Array, "B Z"]
+    moments: PyTree
+    """Adam's own state."""
+    best: Inversion
+    """The best of everything seen so far."""
+
+
 def encode_by_inversion(
-    decoder: Any,
+    decoder: Model,
     variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -38,7 +60,7 @@ def encode_by_inversion(
     num_steps: int = 300,
     learning_rate: float = 0.1,
     prior_weight: float = 1.0,
-    starts: Any = None,
+    starts: ArrayLike | None = None,
     chunk_size: int | None = None,
 ) -> Inversion:
     """argmax_z log p(x | z) + prior_weight · log p(z), by Adam from several starts at once.
@@ -54,11 +76,9 @@ def encode_by_inversion(
     ValueError for a model of bits, images, labels or parameters that it does not take, or counts
     below 1; inside a jit NaN for an image with a level, or a label, that does not exist.
     """
-    of = traits(decoder)
-    if not has_code(decoder):
-        raise ValueError(f"{type(decoder).__name__} has no code to find")
+    of, decoder = traits(decoder), with_code(decoder)
     if not decoder.has_real_codes:
-        raise ValueError("latents are bits, which have no gradient: nothing to invert by")
+        refuse(decoder, "one whose codes are real numbers, which have a gradient")
     images, labels = check_inputs(decoder, images, labels)
     check_variables(decoder, variables)
     num_starts = checks.whole("num_starts", num_starts, 1)
@@ -93,7 +113,7 @@ def encode_by_inversion(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _invert(
-    decoder: Any,
+    decoder: CodeModel,
     num_steps: int,
     learning_rate: float,
     prior_weight: float,
@@ -109,23 +129,23 @@ def _invert(
         def invert(codes: Float[Array, "B Z"]) -> Inversion:
             def objective(codes: Array) -> tuple[Array, Inversion]:
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
-                prior: Any = DiagonalGaussian.prior_log_prob(codes)
+                prior = DiagonalGaussian.prior_log_prob(codes)
                 if decoder.prior is not None:
                     prior = decoder.apply(variables, codes, labels, method="prior_log_prob")
                 value = fit + prior_weight * jnp.sum(prior, axis=-1)
                 return -jnp.sum(value), Inversion(codes, fit, value)
 
-            def step(state: Any, _: None) -> tuple[Any, None]:
+            def step(state: _Search, _: None) -> tuple[_Search, None]:
                 codes, moments, best = state
                 gradient, seen = jax.grad(objective, has_aux=True)(codes)
                 updates, moments = optimizer.update(gradient, moments, codes)
                 codes = jnp.asarray(optax.apply_updates(codes, updates), codes.dtype)
-                return (codes, moments, _better(best, seen)), None
+                return _Search(codes, moments, _better(best, seen)), None
 
             first = Inversion(
                 codes, *(jnp.full(codes.shape[:1], jnp.nan, codes.dtype) for _ in range(2))
             )
-            state = (codes, optimizer.init(codes), first)
+            state = _Search(codes, optimizer.init(codes), first)
             (codes, _, best), _ = jax.lax.scan(step, state, None, num_steps)
             return _better(best, objective(codes)[1])
 

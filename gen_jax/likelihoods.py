@@ -14,13 +14,13 @@ can be said. Nothing here forces float32: results have the dtype of the paramete
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax import checks
-from gen_jax.typing import Array, Bool, Float, Integer
+from gen_jax.typing import Array, Bool, DTypeLike, Float, Integer
 
 
 @runtime_checkable
@@ -71,7 +71,7 @@ class Likelihood(Protocol):
         ...
 
     def marginal(
-        self, pixels: Integer[Array, "images *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: DTypeLike
     ) -> Float[Array, "*batch S P"]:
         """Parameters that fit images pixel by pixel: where an output's bias may start."""
         ...
@@ -122,7 +122,7 @@ class Bernoulli:
         return jax.nn.sigmoid(params[..., 0])
 
     def marginal(
-        self, pixels: Integer[Array, "images *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: DTypeLike
     ) -> Float[Array, "*batch S P"]:
         # Laplace's rule of succession: finite for a pixel that never changes, and for one image.
         ones = jnp.sum(pixels, axis=0, dtype=jnp.int32).astype(dtype)
@@ -175,7 +175,7 @@ class Categorical:
         return jnp.sum(jax.nn.softmax(params) * _last(levels, params.ndim), axis=-1)
 
     def marginal(
-        self, pixels: Integer[Array, "images *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: DTypeLike
     ) -> Float[Array, "*batch S P"]:
         shape = pixels.shape[1:]
         each = jnp.arange(math.prod(shape))[None]
@@ -266,7 +266,7 @@ class DiscretizedLogisticMixture:
         return (jnp.clip(mean, -1, 1) + 1) * ((self.levels - 1) / 2)
 
     def marginal(
-        self, pixels: Integer[Array, "images *batch C"], dtype: Any
+        self, pixels: Integer[Array, "images *batch C"], dtype: DTypeLike
     ) -> Float[Array, "*batch S P"]:
         # Components of equal weight, a standard deviation to either side of the mean at most.
         real = self._real(pixels, dtype)
@@ -343,7 +343,7 @@ class DiscretizedLogisticMixture:
             mean = mean + coefficients[..., first + before, :] * x
         return mean
 
-    def _real(self, levels: Array, dtype: Any) -> Array:
+    def _real(self, levels: Array, dtype: DTypeLike) -> Array:
         return levels.astype(dtype) * (2 / (self.levels - 1)) - 1
 
     def _log_bin(self, levels: Array, mean: Array, log_scale: Array) -> Array:
@@ -368,7 +368,7 @@ LIKELIHOODS: Mapping[str, type] = {
 }
 
 
-def _set_whole(likelihood: Any, name: str, least: int, most: int | None = None) -> None:
+def _set_whole(likelihood: object, name: str, least: int, most: int | None = None) -> None:
     """A field as an int: NumPy's have another type, and so another program."""
     value = checks.whole(name, getattr(likelihood, name), least, most)
     object.__setattr__(likelihood, name, value)

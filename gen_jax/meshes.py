@@ -1,7 +1,6 @@
 """The mesh that a batch is split over: any that a user makes, as one axis of devices."""
 
 import contextlib
-from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -9,7 +8,7 @@ from jax.sharding import AxisType, Mesh
 AXIS = "data"
 
 
-def data_mesh(mesh: Any) -> Mesh:
+def data_mesh(mesh: object) -> Mesh:
     """The devices of any mesh along one axis, data, which is Auto.
 
     JAX's own default, Explicit, would put shardings into the type of every array.
@@ -23,7 +22,7 @@ def data_mesh(mesh: Any) -> Mesh:
     return Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def in_force(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+def in_force(mesh: Mesh | None) -> contextlib.AbstractContextManager[object]:
     """`mesh` in place of one that `jax.set_mesh` has put in force; for use outside of a jit."""
     if mesh is None or jax.sharding.get_abstract_mesh().empty:
         return contextlib.nullcontext()

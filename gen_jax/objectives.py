@@ -1,7 +1,7 @@
 """What is trained and reported: one value an image, in nats, never reduced."""
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,14 @@ from gen_jax import checks
 from gen_jax.keys import threefry
 from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import (
+    Model,
     check_inputs,
     has_code,
-    has_posterior,
+    refuse,
     traits,
+    with_posterior,
 )
-from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Nats, Variables
+from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Labels, Nats, Variables
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
@@ -24,7 +26,7 @@ Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
 
 
 def log_likelihood(
-    model: Any,
+    model: Model,
     variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -41,7 +43,7 @@ def log_likelihood(
 
 
 def log_likelihood_map(
-    model: Any,
+    model: Model,
     variables: Variables,
     images: AnyLevels,
     labels: AnyLabels | None = None,
@@ -50,24 +52,24 @@ def log_likelihood_map(
 ) -> Float[Array, "B H W S"]:
     """log p(x_i | x_<i, y) of every site in nats: where an image surprises the model."""
     if has_code(model):
-        raise ValueError(f"{type(model).__name__} has no exact likelihood: see elbo, iwae_bound")
+        refuse(model, "an autoregressive model; a VAE has a bound instead: elbo, iwae_bound")
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
-    params: Any = model.apply(variables, images, labels, rngs=rngs)
+    params = model.apply(variables, images, labels, rngs=rngs)
     return model.likelihood.log_prob(params, jnp.asarray(images))
 
 
-def log_posterior(model: Any, variables: Any, images: AnyLevels) -> Float[Array, "B K"]:
+def log_posterior(model: Model, variables: Variables, images: AnyLevels) -> Float[Array, "B K"]:
     """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
     num_classes = traits(model).num_classes
     if num_classes is None:
-        raise ValueError("the model has no classes (num_classes=None): nothing to classify")
+        raise ValueError("num_classes is None; accepted: a model with classes")
     scores = [log_likelihood(model, variables, images, y) for y in range(num_classes)]
     return jax.nn.log_softmax(jnp.stack(scores, axis=-1))
 
 
 def reconstruction(
-    model: Any,
+    model: Model,
     variables: Variables,
     codes: Float[Array, "*samples B Z"],
     images: AnyLevels,
@@ -75,7 +77,7 @@ def reconstruction(
 ) -> Float[Array, "*samples B"]:
     """log p(x | z, y) in nats, for each code of each image."""
     if not has_code(model):
-        raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
+        refuse(model, "an auto-encoder")
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     codes = jnp.asarray(checks.array("codes", codes))
@@ -88,9 +90,7 @@ def reconstruction(
     if labels is not None:
         labels = jnp.asarray(labels).reshape(batch, *(1,) * len(samples))
         labels = jnp.broadcast_to(labels, each).reshape(-1)
-    params: Any = model.apply(
-        variables, codes.reshape(-1, codes.shape[-1]), labels, method="decode"
-    )
+    params = model.apply(variables, codes.reshape(-1, codes.shape[-1]), labels, method="decode")
     images = jnp.asarray(images)
     pixels = jnp.broadcast_to(
         images.reshape(batch, *(1,) * len(samples), *images.shape[1:]), (*each, *images.shape[1:])
@@ -114,7 +114,7 @@ class ELBOTerms(NamedTuple):
 
 
 def elbo(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
@@ -128,15 +128,14 @@ def elbo(
     through Gaussian codes (Kingma & Welling 2014, eq. 6 and 7), and is the score function's for
     bits; `elbo_terms` has the others.
     """
-    _check_vae(model)
-    estimator = model.estimator
+    estimator = with_posterior(model).estimator
     return elbo_terms(
         model, variables, key, images, labels, num_samples, kl, estimator=estimator
     ).elbo
 
 
 def elbo_terms(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
@@ -166,7 +165,7 @@ def elbo_terms(
     check_estimator(model, num_samples, kl, estimator, baseline)
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
-    posterior: Any = model.apply(variables, images, labels, method="encode")
+    posterior = model.apply(variables, images, labels, method="encode")
     codes = posterior.sample(threefry(key), num_samples)
     if estimator == "straight_through":
         codes = posterior.straight_through(codes)
@@ -174,7 +173,7 @@ def elbo_terms(
         codes = jax.lax.stop_gradient(codes)
     fit = reconstruction(model, variables, codes, images, labels)
     if kl == "analytic" or baseline == "constant":
-        divergence: Any = model.apply(variables, posterior, labels, method="kl")
+        divergence = model.apply(variables, posterior, labels, method="kl")
     if kl == "analytic":
         each = divergence[None]
     else:
@@ -191,7 +190,7 @@ def elbo_terms(
     return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
 
 
-def _prior(model: Any, variables: Variables, codes: Array, labels: Any) -> Array:
+def _prior(model: Model, variables: Variables, codes: Array, labels: Labels | None) -> Array:
     """log p(z_j | y) of each latent of each code, in nats."""
     return model.apply(variables, codes, labels, method="prior_log_prob")
 
@@ -210,7 +209,7 @@ def _score(signal: Array, log_q: Array, baseline: Baseline, offset: Array) -> Ar
 
 
 def iwae_bound(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
@@ -225,7 +224,7 @@ def iwae_bound(
     `chunk_size`, that many codes an image are in memory at once, and the rest follow in a scan.
     The gradient passes through Gaussian codes (eq. 14); through bits the encoder gets none.
     """
-    _check_vae(model)
+    model = with_posterior(model)
     num_samples = checks.whole("num_samples", num_samples, 1)
     chunk = num_samples
     if chunk_size is not None:
@@ -233,7 +232,7 @@ def iwae_bound(
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     key = threefry(key)
-    posterior: Any = model.apply(variables, images, labels, method="encode")
+    posterior = model.apply(variables, images, labels, method="encode")
     if not model.has_real_codes:
         posterior = jax.lax.stop_gradient(posterior)
 
@@ -277,10 +276,10 @@ def bits_per_dim(
 
 
 def check_estimator(
-    model: Any, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
+    model: Model, num_samples: int, kl: KL, estimator: Estimator, baseline: Baseline
 ) -> None:
     """ValueError for a combination of `elbo_terms` that does not exist."""
-    _check_vae(model)
+    model = with_posterior(model)
     checks.whole("num_samples", num_samples, 1)
     checks.choice("kl", kl, KL)
     checks.choice("estimator", estimator, Estimator)
@@ -294,13 +293,8 @@ def check_estimator(
             f"estimator is {estimator!r}; accepted, for {codes} latents: {' or '.join(accepted)}"
         )
     if baseline != "none" and estimator != "score_function":
-        raise ValueError(f"baseline is {baseline!r}, but the estimator {estimator} takes none")
+        raise ValueError(f"baseline is {baseline!r}; accepted, by the estimator {estimator}: none")
     if baseline == "leave_one_out" and num_samples < 2:
         raise ValueError(
             f"num_samples is {num_samples}; accepted, with the baseline leave_one_out: 2 or more"
         )
-
-
-def _check_vae(model: Any) -> None:
-    if not has_posterior(model):
-        raise ValueError(f"{type(model).__name__} is not a VAE: it has no posterior over codes")

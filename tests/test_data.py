@@ -201,31 +201,46 @@ def test_the_fingerprint_follows_content(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "minst"}, r"unknown data set 'minst' \(did you mean 'mnist'.*accepted are"),
-        ({"name": "digit"}, r"unknown data set 'digit' \(did you mean 'digits'"),
-        ({"name": ""}, "unknown data set ''"),
-        ({"name": "/no/where"}, "'/no/where': no such .npz or folder"),
-        ({"name": "no/where.npz"}, "'no/where.npz': no such file"),
-        ({"levels": 1}, "levels=1: accepted are 2 and more"),
-        ({"levels": 18}, "levels=18, but digits has 17: accepted are 2 to 17"),
-        ({"levels": 4, "binarize": "static"}, "levels=4 with binarize='static'"),
-        ({"size": (0, 8)}, r"size=\(0, 8\): accepted are a height and a width"),
-        ({"validation": 0}, "validation=0: accepted are 1 and more"),
-        ({"test": -1}, "test=-1: accepted are 1 and more"),
+        (
+            {"name": "minst"},
+            r"name is 'minst' \(did you mean 'mnist'.*; accepted: 'digits', the name",
+        ),
+        ({"name": "digit"}, r"name is 'digit' \(did you mean 'digits'"),
+        ({"name": ""}, "name is ''; accepted"),
+        ({"name": "/no/where"}, "name is '/no/where', a path where nothing is; accepted"),
+        ({"name": "no/where.npz"}, "name is 'no/where.npz', a file that is not there; accepted"),
+        ({"levels": 1}, "levels is 1; accepted: whole numbers from 2 to 65536"),
+        ({"levels": 18}, "levels is 18; accepted, for digits: whole numbers from 2 to 17"),
+        (
+            {"levels": 4, "binarize": "static"},
+            "levels is 4; accepted, with binarize='static': 2, or None",
+        ),
+        ({"size": (0, 8)}, r"size \(height, width\) is \(0, 8\); accepted: 2 whole numbers"),
+        ({"validation": 0}, "validation is 0; accepted: whole numbers of at least 1"),
+        ({"test": -1}, "test is -1; accepted: whole numbers of at least 1"),
         (
             {"validation": 1000, "test": 797},
-            "test=797 and validation=1000 would leave none of the 1797 images of digits",
+            "test is 797 and validation is 1000; accepted: what leaves one of the 1797 images of d",
         ),
-        ({"test": 5000}, "test=5000 and validation=250 would leave none of the 1797"),
-        ({"seed": -1}, "seed=-1: accepted are 0 to 4294967295"),
-        ({"levels": 70_000}, "levels=70000: accepted are 2 to 65536"),
-        ({"maximum": 0}, "maximum=0: accepted are 1 to 65535"),
-        ({"maximum": 15}, "maximum=15, but the largest value of digits is 16: accepted are 16 and"),
-        ({"shift": -1}, "shift=-1: accepted are 0 and more"),
-        ({"shift": 8}, "shift=8 for images of 8 x 8: accepted are 0 to 7"),
-        ({"values": "levels", "levels": 10}, "levels=10 with values='levels', but the largest"),
-        ({"values": "levels", "binarize": "static"}, "binarize='static' with values='levels'"),
-        ({"values": "levels", "maximum": 3}, "maximum=3 with values='levels'"),
+        (
+            {"test": 5000},
+            "test is 5000 and validation is 250; accepted: what leaves one of the 1797",
+        ),
+        ({"seed": -1}, "seed is -1; accepted: whole numbers from 0 to 4294967295"),
+        ({"levels": 70_000}, "levels is 70000; accepted: whole numbers from 2 to 65536"),
+        ({"maximum": 0}, "maximum is 0; accepted: whole numbers from 1 to 65535"),
+        ({"maximum": 15}, "maximum is 15; accepted, for the largest value of digits: 16 and more"),
+        ({"shift": -1}, "shift is -1; accepted: whole numbers of at least 0"),
+        ({"shift": 8}, "shift is 8; accepted, for images of 8 x 8: whole numbers from 0 to 7"),
+        (
+            {"values": "levels", "levels": 10},
+            "levels is 10; accepted, for the largest value of digits, 16, with values=",
+        ),
+        (
+            {"values": "levels", "binarize": "static"},
+            "binarize is 'static'; accepted, with values='levels', .*: None",
+        ),
+        ({"values": "levels", "maximum": 3}, "maximum is 3; accepted, with values='levels'"),
         ({"name": "~no_such_user/x"}, "data set '~no_such_user/x': there is no home folder"),
         ({"name": "~no_such_user/x.npz"}, "there is no home folder of that user"),
         ({"name": "mnist", "data_dir": "~no_such_user"}, "data_dir '~no_such_user': there is no"),
@@ -242,17 +257,17 @@ def test_bad_options(options: dict, message: str):
 @pytest.mark.parametrize(
     ("key", "value", "kind", "message"),
     [
-        ("binarize", "sometimes", ValueError, "binarize='sometimes': accepted are"),
-        ("values", "codes", ValueError, r"values='codes': accepted are \('intensity', 'levels'\)"),
-        ("background", None, ValueError, "background=None: accepted are"),
-        ("levels", 4.5, ValueError, "levels=4.5: accepted are integers"),
-        ("levels", "4", TypeError, "levels='4': accepted are integers"),
-        ("size", 8, ValueError, "size=8: accepted are a height and a width"),
-        ("size", (8,), ValueError, r"size=\(8,\): accepted are a height and a width"),
-        ("seed", None, TypeError, "seed=None: accepted are integers"),
-        ("flip", "yes", TypeError, "flip='yes': accepted are True and False"),
-        ("name", 3, TypeError, "name=3: accepted are a name and a path"),
-        ("data_dir", 3, TypeError, "data_dir=3: accepted are a name and a path"),
+        ("binarize", "sometimes", ValueError, "binarize is 'sometimes'; accepted:"),
+        ("values", "codes", ValueError, r"values is 'codes'; accepted: intensity, levels"),
+        ("background", None, ValueError, "background is None; accepted:"),
+        ("levels", 4.5, TypeError, "levels is 4.5; accepted: whole"),
+        ("levels", "4", TypeError, "levels is '4'; accepted: whole"),
+        ("size", 8, TypeError, r"size \(height, width\) is 8; accepted: 2"),
+        ("size", (8,), ValueError, r"size \(height, width\) is \(8,\); accepted: 2"),
+        ("seed", None, TypeError, "seed is None; accepted: whole"),
+        ("flip", "yes", TypeError, "flip is 'yes'; accepted: True, False"),
+        ("name", 3, TypeError, "name is 3; accepted: a text, or a path"),
+        ("data_dir", 3, TypeError, "data_dir is 3; accepted: a text, or a path"),
     ],
 )
 def test_values_that_an_option_does_not_have(key: str, value, kind: type, message: str):
@@ -284,7 +299,7 @@ def test_resolved_paths_are_found_from_every_folder(tmp_path: Path, monkeypatch)
         assert resolved == absolute
         assert data.resolved(resolved) == resolved
     assert data.resolved(DataConfig()) == DataConfig()
-    with pytest.raises(ValueError, match=r"'b.npz': no such file"):
+    with pytest.raises(ValueError, match=r"'b.npz', a file that is not there"):
         data.resolved(DataConfig("b.npz"))
 
 
@@ -339,7 +354,9 @@ def test_a_range_that_is_probably_another_is_a_warning(tmp_path: Path):
     tiles = save_npz(tmp_path / "a.npz", images=gray(30) % 17)
     with pytest.warns(data.DataWarning, match=r"a.npz: values are .*largest value 16; set values="):
         data.load(tiles)
-    with pytest.raises(ValueError, match=r"levels=17 quantises .* is 16: set values='levels' if"):
+    with pytest.raises(
+        ValueError, match=r"levels is 17, which quantises .* is 16: set values='levels' if"
+    ):
         data.load(DataConfig(tiles, levels=17))
     dark = save_npz(tmp_path / "b.npz", images=gray(30) // 3)
     with pytest.warns(data.DataWarning, match="the largest value 85"):
@@ -374,12 +391,18 @@ def test_memory_is_estimated_by_what_results(tmp_path: Path, monkeypatch):
 
 def test_what_a_set_cannot_give(tmp_path: Path):
     bits = save_npz(tmp_path / "bits.npz", images=gray(30) > 127)
-    with pytest.raises(ValueError, match="binarize='dynamic' needs intensities"):
+    with pytest.raises(
+        ValueError, match=r"binarize is 'dynamic'; accepted, for .*: None, static, threshold"
+    ):
         data.load(DataConfig(bits, binarize="dynamic"))
-    with pytest.raises(ValueError, match=r"levels=16, but .*bits.npz has 2: accepted are 2 to 2"):
+    with pytest.raises(
+        ValueError, match=r"levels is 16; accepted, for .*bits.npz: whole numbers from 2 to 2"
+    ):
         data.load(DataConfig(bits, levels=16))
     two = save_npz(tmp_path / "two.npz", images=gray(30, (4, 4, 2)))
-    with pytest.raises(ValueError, match=r"grayscale needs 1 or 3 channels: .* has 2"):
+    with pytest.raises(
+        ValueError, match=r"grayscale is True, but .* has 2 channels; accepted: 1 or 3"
+    ):
         data.load(DataConfig(two, grayscale=True))
 
 

@@ -193,7 +193,7 @@ def test_bad_folders(tmp_path: Path):
             data.load(str(tmp_path))
         assert "\n" not in str(error.value)
 
-    refused(r"holds no images that Pillow reads \(accepted are")
+    refused(r"holds no images that Pillow reads; accepted: names")
     (tmp_path / "0").write_text("")
     refused(r"no images .*1 file not read.*without suffix.*: '0'")
     (tmp_path / "0").unlink()

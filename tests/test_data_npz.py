@@ -161,7 +161,7 @@ def test_a_set_beyond_memory_is_refused_before_it_is_read(tmp_path: Path, monkey
     monkeypatch.setattr(np, "load", None)
     with pytest.raises(ValueError, match=r"100 images of 10 x 10 x 1 would take about .*GiB"):
         load(tmp_path, arrays)
-    with pytest.raises(ValueError, match=r"100 images of 10000 x 10000 x 1 .* set a smaller size"):
+    with pytest.raises(ValueError, match=r"100 images of 10000 x 10000 x 1 .* by a smaller size"):
         load(tmp_path, arrays, size=(10_000, 10_000))
     monkeypatch.undo()
     free = memory.available()
@@ -181,10 +181,10 @@ WIDE = gray(20).astype(np.uint16) * 256
         ),
         ({"test_images": gray(9)}, r"no array 'images' .*: found test_images uint8 \[9, 6, 5\]"),
         ({}, "found none"),
-        ({"images": gray(9) / 255}, "images have dtype float64: accepted are uint8"),
-        ({"images": gray(9)[:, 0]}, r"shape \(9, 5\): accepted are \[N, H, W\]"),
+        ({"images": gray(9) / 255}, "images have dtype float64; accepted: uint8"),
+        ({"images": gray(9)[:, 0]}, r"shape \(9, 5\); accepted: \[N, H, W\]"),
         ({"images": gray(0)}, r"shape \(0, 6, 5\)"),
-        ({"images": gray(9), "labels": np.arange(8)}, "accepted are 9 integers, one an image"),
+        ({"images": gray(9), "labels": np.arange(8)}, "accepted: 9 integers, one an image"),
         ({"images": gray(9), "labels": np.arange(9) / 2}, "labels are float64"),
         ({"images": gray(9), "labels": np.arange(9) - 1}, "none below 0"),
         ({"images": np.array([None] * 9)}, "dtype object.* pickled, and never read"),
@@ -202,8 +202,8 @@ WIDE = gray(20).astype(np.uint16) * 256
         ({"images": gray(9, (1, 28, 28))}, r"\[N, C, H, W\]: images.transpose"),
         ({"images": gray(6, (5, 3, 20))}, r"\[H, W, C, N\]: images.transpose\(3, 0, 1, 2\) mends"),
         ({"images": gray(9, (784,))}, r"shape \(9, 784\).*; reshape\(-1, 28, 28\) may do"),
-        ({"images": gray(9).astype(int) - 3}, "values -3 to .*: accepted are 0 to 65535"),
-        ({"images": gray(9).astype(int) * 999}, "accepted are 0 to 65535"),
+        ({"images": gray(9).astype(int) - 3}, "values -3 to .*; accepted: 0 to 65535"),
+        ({"images": gray(9).astype(int) * 999}, "accepted: 0 to 65535"),
         ({"train_images": gray(9), "test_images": WIDE}, "of 8 bits and of 16 bits"),
         ({"train_images": gray(9), "test_images": WIDE.astype(int)}, "of 8 bits and of 16 bits"),
         ({"train_images": BITS, "test_images": BITS * 255}, "hold 0 and 1, others 0 and 255"),
@@ -216,7 +216,7 @@ WIDE = gray(20).astype(np.uint16) * 256
             {"x": gray(9), "data": gray(9)},
             r"several arrays .* the images of train: 'x', 'd",
         ),
-        ({"images": gray(2)}, "would leave none of the 2 images"),
+        ({"images": gray(2)}, "what leaves one of the 2 images"),
         ({"train_images": gray(9), "test_images": gray(9, (5, 5))}, "images of .* differ in size"),
         (
             {"train_images": gray(9), "test_images": gray(9), "test_labels": np.arange(9)},
@@ -256,5 +256,5 @@ def test_other_bad_npz_files(tmp_path: Path):
     with pytest.raises(ValueError, match=r"folder .*c.npz' holds no images"):
         data.load(DataConfig(str(tmp_path / "c.npz")))
     (tmp_path / "words.txt").write_text("words")
-    with pytest.raises(ValueError, match=r"words.txt' is a file, but neither a .npz nor a folder"):
+    with pytest.raises(ValueError, match=r"words.txt', a file that is no .npz; accepted"):
         data.load(DataConfig(str(tmp_path / "words.txt")))

@@ -206,11 +206,11 @@ def test_evaluation_by_processes_covers_the_split_once():
 def test_bad_batches():
     dataset = numbered(30)
     for wrong in (0, -4, 6):
-        with pytest.raises(ValueError, match=f"batch_size={wrong}: accepted are positive multip"):
+        with pytest.raises(ValueError, match=f"batch_size is {wrong}; accepted: positive multip"):
             data.train_iterator(dataset, wrong, seed=0, process_count=4)
-        with pytest.raises(ValueError, match=f"batch_size={wrong}: accepted are positive multip"):
+        with pytest.raises(ValueError, match=f"batch_size is {wrong}; accepted: positive multip"):
             data.eval_batches(dataset.test, wrong, process_count=4)
-    with pytest.raises(ValueError, match="process_index=4: accepted are 0 to 3"):
+    with pytest.raises(ValueError, match="process_index is 4; accepted: whole numbers from 0 to 3"):
         data.train_iterator(dataset, 8, seed=0, process_index=4, process_count=4)
-    with pytest.raises(ValueError, match="seed=-1: accepted are"):
+    with pytest.raises(ValueError, match="seed is -1; accepted:"):
         data.train_iterator(dataset, 8, seed=-1)

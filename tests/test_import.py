@@ -69,13 +69,14 @@ for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
 
 
 RANK = {
-    "typing": -1,
-    "checks": 0,
-    "files": 0,
-    "keys": 0,
-    "meshes": 0,
-    "xla": 0,
-    "likelihoods": 1,
+    "typing": -2,
+    "checks": -1,
+    "files": -1,
+    "keys": -1,
+    "memory": -1,
+    "meshes": -1,
+    "xla": -1,
+    "likelihoods": 0,
     "layers": 1,
     "models": 2,
     "objectives": 3,

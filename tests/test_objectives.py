@@ -107,7 +107,7 @@ def test_posterior_averages_to_the_prior(x64, name):
 
 def test_posterior_needs_classes():
     model = make("GatedPixelCNN", "bernoulli")
-    with one_line_error(r"the model has no classes \(num_classes=None\)"):
+    with one_line_error(r"num_classes is None; accepted: a model with classes"):
         objectives.log_posterior(model, perturbed(model), some_images(model, 2))
 
 

@@ -74,6 +74,12 @@ def double(request):
         return model, perturbed(model)
 
 
+def run(model, variables, images, known, labels, method, temperature=1.0):
+    ids = np.arange(len(images), dtype=np.int32)
+    request = sampling.Request(variables, KEY, ids, images, known, labels, temperature)
+    return sampling.run(model, request, method=method)
+
+
 def test_methods_agree(x64, double):
     """Equal images at every temperature, sampling and completing, a block known or none."""
     model, variables = double
@@ -89,7 +95,7 @@ def test_methods_agree(x64, double):
     sites = generation_order(model).size
     for temperature, known in itertools.product((0.0, 0.7, 1.0), (nothing, part)):
         results = {
-            method: sampling.run(model, variables, KEY, images, known, labels, temperature, method)
+            method: run(model, variables, images, known, labels, method, temperature)
             for method in methods_of(model)
         }
         first = np.asarray(results["scan"].images)
@@ -104,7 +110,7 @@ def test_methods_agree(x64, double):
         assert blocks <= passes.get("block_fixed_point", blocks) <= model.blocks().size + blocks
     np.testing.assert_array_equal(
         sample(model, variables),
-        sampling.run(model, variables, KEY, images, nothing, labels, 1.0, "scan").images,
+        run(model, variables, images, nothing, labels, "scan").images,
     )
 
 
@@ -156,17 +162,17 @@ def test_fixed_point_stops_as_soon_as_nothing_changes(x64, name):
     given, known = np.ones((BATCH, *model.image_shape), np.int32), np.zeros((), bool)
     known = np.broadcast_to(known, given.shape)
     labels = some_labels(model, BATCH)
-    result = sampling.run(model, variables, KEY, given, known, labels, 1.0, "fixed_point")
+    result = run(model, variables, given, known, labels, "fixed_point")
     assert int(result.passes) == 2
     all_known = np.ones_like(known)
-    result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, "fixed_point")
+    result = run(model, variables, given, all_known, labels, "fixed_point")
     assert int(result.passes) == 1
     np.testing.assert_array_equal(result.images, given)
     if "block_fixed_point" in methods_of(model):
         blocks, method = len(model.blocks()), "block_fixed_point"
-        result = sampling.run(model, variables, KEY, given, known, labels, 1.0, method)
+        result = run(model, variables, given, known, labels, method)
         assert blocks < int(result.passes) <= 2 * blocks  # one at most is guessed right
-        result = sampling.run(model, variables, KEY, given, all_known, labels, 1.0, method)
+        result = run(model, variables, given, all_known, labels, method)
         assert int(result.passes) == blocks
         np.testing.assert_array_equal(result.images, given)
 

@@ -32,11 +32,11 @@ def unconditional():
         ({"temperature": -0.5}, "temperature is -0.5; accepted: numbers in "),
         ({"temperature": float("nan")}, "temperature is nan; accepted: numbers in "),
         ({"temperature": float("inf")}, "temperature is inf; accepted: numbers in "),
+        ({"method": "jacobi"}, "method is 'jacobi'; accepted: scan, naive, fixed_point, block_"),
         (
-            {"method": "jacobi"},
-            "method is 'jacobi'; accepted: scan, naive, fixed_point, block_",
+            {"labels": np.zeros(4, np.int32)},
+            "labels is .*; accepted, by a model without classes: None",
         ),
-        ({"labels": np.zeros(4, np.int32)}, "labels were given to a model without classes"),
         ({"first": -1}, "first is -1; accepted: whole numbers from 0 to"),
     ],
     ids=str,
@@ -50,7 +50,7 @@ def test_wrong_sample(unconditional, options, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "the model has 2 classes and needs labels"),
+        (None, "labels is None; accepted, by a model with 2 classes: one an image"),
         (np.zeros(3, np.int32), r"labels has shape \(3,\); accepted: \(4,\), one an image"),
         (np.zeros(4, np.float32), "labels has dtype float32; accepted: integers 0 … 1"),
         (np.full(4, 2), "labels goes from 2 to 2; accepted: 0 … 1"),
@@ -66,7 +66,7 @@ def test_wrong_labels(conditional, labels, message):
         images = np.zeros((4, *model.image_shape), np.int32)
         sampling.complete(model, variables, KEY, images, images == 0, labels=labels)
     with one_line_error(message):
-        list(sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels))
+        sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,21 @@ def test_no_images_to_complete(unconditional):
 def test_wrong_chunks(unconditional, num_images, chunk_size, message):
     model, variables = unconditional
     with one_line_error(message):
-        list(sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size))
+        sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size)
+
+
+def test_chunks_are_refused_at_the_call(unconditional):
+    """Before anything is drawn, whatever it is that is wrong."""
+    model, variables = unconditional
+    images = np.zeros((4, *model.image_shape), int)
+    for options, message in (
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"method": "jacobi"}, "method is 'jacobi'"),
+        ({"mesh": jax.make_mesh((4,), ("data",))}, "3 images do not divide over 4 devices"),
+    ):
+        with one_line_error(message):
+            sampling.sample_in_chunks(model, variables, KEY, 4, 3, **options)
+        with one_line_error(message):
+            sampling.complete_in_chunks(model, variables, KEY, images, True, 3, **options)
+    with one_line_error(r"variables has no 'params'"):
+        sampling.sample_in_chunks(model, {}, KEY, 4, 3)

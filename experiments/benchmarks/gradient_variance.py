@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gen_jax import figures, objectives
-from gen_jax.models.shared.protocol import has_posterior
+from gen_jax import checks, figures, objectives
+from gen_jax.models.shared.protocol import traits, with_posterior
 from gen_jax.scripts import cli, results
 from gen_jax.typing import Array
 
@@ -77,11 +77,9 @@ def main(arguments: Sequence[str]) -> None:
 def measure(options: Options) -> dict[str, Any]:
     """The variances as a dict, also written to gradient-variance.json."""
     cli.check_counts(num_samples=options.num_samples, batch_size=options.batch_size)
-    if options.repeats < 2:
-        raise ValueError(f"repeats is {options.repeats}; it must be at least 2")
+    checks.whole("repeats", options.repeats, 2)
     run = cli.open_run(options.workdir, options.step)
-    if not has_posterior(run.model):
-        raise ValueError(f"{type(run.model).__name__} is not a VAE: it has no posterior")
+    with_posterior(run.model)
     folder = results.output_folder(options, run)
     split = cli.load_images(run, options).split
     images = split.images[: options.batch_size]
@@ -90,7 +88,7 @@ def measure(options: Options) -> dict[str, Any]:
     # The mean of the bound over these images stands for the running mean of a training.
     bound = jax.jit(lambda key: objectives.elbo(run.model, run.variables, key, images, labels, 8))
     constant = np.mean([bound(k).mean() for k in jax.random.split(constant_key, 100)])
-    constant = jnp.asarray(constant, run.model.real_dtype)
+    constant = jnp.asarray(constant, traits(run.model).real_dtype)
 
     rows = []
     cases = [

@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> None:
         model, variables = options.model, _random(options.model)
     else:
         run = cli.open_run(options.workdir)
+        assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
         model, variables = cli.autoregressive(run.model), run.variables
     there = methods_of(model)
     options = dataclasses.replace(options, methods=tuple(m for m in options.methods if m in there))

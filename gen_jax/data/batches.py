@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.data.config import check_seed
 from gen_jax.data.datasets import Dataset, Split
 from gen_jax.data.draws import augment, bernoulli
@@ -98,11 +99,10 @@ class EvalBatches:
 def _own_rows(batch_size: int, process_index: int, process_count: int) -> range:
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
-            f"batch_size={batch_size}: accepted are positive multiples of the number of"
-            f" processes, {process_count}"
+            f"batch_size is {batch_size}; accepted: positive multiples of the number of processes, "
+            f"{process_count}"
         )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index={process_index}: accepted are 0 to {process_count - 1}")
+    checks.whole("process_index", process_index, 0, process_count - 1)
     rows = batch_size // process_count
     return range(process_index * rows, (process_index + 1) * rows)
 

@@ -1,11 +1,11 @@
 """Which data set, and what is done to it: the options, and what is wrong with them."""
 
 import dataclasses
-import operator
 import os
-from typing import Any, Literal, get_args
+from typing import Literal
 
-import numpy as np
+from gen_jax import checks
+from gen_jax.typing import Json
 
 Binarize = Literal["static", "dynamic", "threshold"]
 Values = Literal["intensity", "levels"]
@@ -63,11 +63,20 @@ class DataConfig:
     comes into view repeats the edge."""
 
 
+# The least and the most of every number.
+_LIMITS = {
+    "levels": (2, MAX_VALUE + 1),
+    "validation": (1, None),
+    "test": (1, None),
+    "maximum": (1, MAX_VALUE),
+    "seed": (0, MAX_SEED),
+    "shift": (0, None),
+}
 # Options of later versions: left out of a record at their default, as those of before lack them.
 _LATER = ("values", "maximum", "background", "flip", "shift")
 
 
-def to_dict(config: DataConfig) -> dict[str, Any]:
+def to_dict(config: DataConfig) -> Json:
     """For JSON; `DataConfig(**fields)` is the way back, and takes those of earlier versions."""
     fields = dataclasses.asdict(config)
     default = dataclasses.asdict(DataConfig())
@@ -88,77 +97,41 @@ def checked(config: "DataConfig | str | os.PathLike[str]") -> DataConfig:
     if isinstance(config, str | os.PathLike):
         config = DataConfig(os.fspath(config))
     if not isinstance(config, DataConfig):
-        raise TypeError(f"config is {config!r}: accepted are a DataConfig and a data set's name")
-    for key, choice in (("binarize", Binarize), ("values", Values), ("background", Background)):
-        accepted, none = get_args(choice), " or None" if key == "binarize" else ""
-        if getattr(config, key) not in accepted and not (none and getattr(config, key) is None):
-            raise ValueError(f"{key}={getattr(config, key)!r}: accepted are {accepted}{none}")
-    plain: dict[str, Any] = {"size": _size(config.size)}
-    for key in ("grayscale", "flip"):
-        if not isinstance(getattr(config, key), bool | np.bool):
-            raise TypeError(f"{key}={getattr(config, key)!r}: accepted are True and False")
-        plain[key] = bool(getattr(config, key))
-    for key in ("levels", "validation", "test", "maximum", "seed", "shift"):
-        value, optional = getattr(config, key), key not in ("seed", "shift")
-        plain[key] = None if value is None and optional else _integer(key, value)
+        raise TypeError(f"config is {config!r}; accepted: a DataConfig, or a data set's name")
+    for key, choices in (("binarize", Binarize), ("values", Values), ("background", Background)):
+        if key != "binarize" or config.binarize is not None:
+            checks.choice(key, getattr(config, key), choices, also="None" * (key == "binarize"))
+    plain: dict[str, object] = {key: _number(config, key, *_LIMITS[key]) for key in _LIMITS}
+    plain |= {key: checks.flag(key, getattr(config, key)) for key in ("grayscale", "flip")}
+    if config.size is not None:
+        plain["size"] = checks.wholes("size (height, width)", config.size, 1, 2)
     for key in ("name", "data_dir"):
         value = getattr(config, key)
         if not isinstance(value, str | os.PathLike) and not (value is None and key == "data_dir"):
-            raise TypeError(f"{key}={value!r}: accepted are a name and a path")
+            raise TypeError(f"{key} is {value!r}; accepted: a text, or a path")
         plain[key] = None if value is None else os.fspath(value)
     config = dataclasses.replace(config, **plain)
-    _check_numbers(config)
     if config.binarize and config.levels not in (None, 2):
         raise ValueError(
-            f"levels={config.levels} with binarize={config.binarize!r}: a binarized set has 2"
-            " levels; leave one of them out"
+            f"levels is {config.levels}; accepted, with binarize={config.binarize!r}: 2, or None"
         )
     if config.values == "levels":
         for key in ("binarize", "maximum", "grayscale"):
             if getattr(config, key):
                 raise ValueError(
-                    f"{key}={getattr(config, key)!r} with values='levels': it is for intensities;"
-                    " levels stay as they are"
+                    f"{key} is {getattr(config, key)!r}; accepted, with values='levels', which "
+                    f"stay as they are: {getattr(DataConfig, key)}"
                 )
     return config
 
 
 def check_seed(seed: int) -> None:
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"seed={seed}: accepted are 0 to {MAX_SEED}")
+    """ValueError unless NumPy takes it."""
+    checks.whole("seed", seed, *_LIMITS["seed"])
 
 
-def _check_numbers(config: DataConfig) -> None:
-    if config.levels is not None and not 2 <= config.levels <= MAX_VALUE + 1:
-        more = "2 and more" if config.levels < 2 else f"2 to {MAX_VALUE + 1}"
-        raise ValueError(f"levels={config.levels}: accepted are {more}")
-    if config.maximum is not None and not 1 <= config.maximum <= MAX_VALUE:
-        raise ValueError(f"maximum={config.maximum}: accepted are 1 to {MAX_VALUE}")
-    for key in ("validation", "test"):
-        count = getattr(config, key)
-        if count is not None and count < 1:
-            raise ValueError(f"{key}={count}: accepted are 1 and more")
-    if config.shift < 0:
-        raise ValueError(f"shift={config.shift}: accepted are 0 and more")
-    check_seed(config.seed)
-
-
-def _size(size: Any) -> tuple[int, int] | None:
-    if size is None:
+def _number(config: DataConfig, key: str, least: int, most: int | None) -> int | None:
+    value = getattr(config, key)
+    if value is None and getattr(DataConfig, key) is None:
         return None
-    try:
-        height, width = size
-    except (TypeError, ValueError):
-        height = width = 0
-    height, width = _integer("size", height), _integer("size", width)
-    if min(height, width) < 1:
-        raise ValueError(f"size={size}: accepted are a height and a width, both positive")
-    return height, width
-
-
-def _integer(key: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        kind = ValueError if isinstance(value, float) else TypeError
-        raise kind(f"{key}={value!r}: accepted are integers") from None
+    return checks.whole(key, value, least, most)

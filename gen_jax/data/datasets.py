@@ -94,8 +94,8 @@ def _load(
     height, width = images["train"].shape[1:3]
     if config.shift >= min(height, width):
         raise ValueError(
-            f"shift={config.shift} for images of {height} x {width}: accepted are 0 to"
-            f" {min(height, width) - 1}"
+            f"shift is {config.shift}; accepted, for images of {height} x {width}: whole numbers "
+            f"from 0 to {min(height, width) - 1}"
         )
 
     levels = 2 if config.binarize else config.levels or has
@@ -169,8 +169,8 @@ def _split(config: DataConfig, source: Source, images: dict[str, np.ndarray]) ->
     for key in ("validation", "test"):
         if key in images and getattr(config, key) is not None:
             raise ValueError(
-                f"{key}={getattr(config, key)}, but {config.name} has its own {key} split of"
-                f" {len(images[key])}: leave {key} out"
+                f"{key} is {getattr(config, key)}, but {config.name} has its own {key} split of "
+                f"{len(images[key])}; accepted: None"
             )
     count, taken = len(images["train"]), 0
     sizes: dict[str, int] = {}
@@ -188,9 +188,10 @@ def _split(config: DataConfig, source: Source, images: dict[str, np.ndarray]) ->
             index[key] = order[max(0, count - taken - sizes[key]) : max(0, count - taken)]
             taken += sizes[key]
     if taken >= count:
-        held_out = " and ".join(f"{key}={size}" for key, size in sizes.items())
+        held_out = " and ".join(f"{key} is {size}" for key, size in sizes.items())
         raise ValueError(
-            f"{held_out} would leave none of the {count} images of {config.name} to train on"
+            f"{held_out}; accepted: what leaves one of the {count} images of {config.name} to "
+            "train on"
         )
     if index:
         index["train"] = order[: count - taken]
@@ -226,12 +227,12 @@ def _fingerprint(dataset: Dataset) -> str:
 def _check_levels(config: DataConfig, has: int) -> None:
     if config.levels is not None and config.levels > has:
         raise ValueError(
-            f"levels={config.levels}, but {config.name} has {has}: accepted are 2 to {has}"
+            f"levels is {config.levels}; accepted, for {config.name}: whole numbers from 2 to {has}"
         )
     if has == 2 and config.binarize == "dynamic":
         raise ValueError(
-            f"binarize='dynamic' needs intensities, but {config.name} is binary as it is:"
-            " accepted are None, 'static' and 'threshold'"
+            f"binarize is 'dynamic'; accepted, for {config.name}, which is binary as it is: None, "
+            "static, threshold"
         )
 
 

@@ -85,7 +85,10 @@ class Pixels:
         first = self._first = image if self._first is None else self._first
         channels = {image.shape[-1], first.shape[-1]}
         if config.grayscale and not channels <= {1, 3}:
-            raise ValueError(f"grayscale needs 1 or 3 channels: {config.name} has {max(channels)}")
+            raise ValueError(
+                f"grayscale is True, but {config.name} has {max(channels)} channels; accepted: "
+                "1 or 3"
+            )
         if len(channels) > 1 and channels != {1, 3}:
             raise ValueError(f"images of {config.name} differ in channels: {sorted(channels)}")
         if config.size is None and image.shape[:2] != first.shape[:2]:
@@ -114,8 +117,8 @@ class Pixels:
         levels = self.config.levels or max(2, largest + 1)
         if largest >= levels:
             raise ValueError(
-                f"levels={levels} with values='levels', but the largest value of"
-                f" {self.config.name} is {largest}: accepted are {largest + 1} and more"
+                f"levels is {levels}; accepted, for the largest value of {self.config.name}, "
+                f"{largest}, with values='levels': {largest + 1} and more"
             )
         self.notes.append(f"values are levels as they are: {levels}, the largest value {largest}")
         return levels
@@ -154,14 +157,14 @@ class Pixels:
             )
         if largest > white:
             raise ValueError(
-                f"maximum={white}, but the largest value of {config.name} is {largest}: accepted"
-                f" are {largest} and more"
+                f"maximum is {white}; accepted, for the largest value of {config.name}: {largest} "
+                "and more"
             )
         remedy = "set values='levels' if they are levels, or maximum to what is white"
         if config.maximum is None and 0 < largest < (config.levels or 0) <= white:
             raise ValueError(
-                f"levels={config.levels} quantises intensities of 0 to {white}, but the largest"
-                f" value of {config.name} is {largest}: {remedy}"
+                f"levels is {config.levels}, which quantises intensities of 0 to {white}, but the "
+                f"largest value of {config.name} is {largest}: {remedy}"
             )
         note = f"values are intensities: 0 is black, {white} white, the largest value {largest}"
         if self.black:

@@ -7,7 +7,7 @@ beside the input. A decoder's output bias is data-dependent: given images at ini
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from gen_jax import checks
 from gen_jax.layers.class_embedding import ClassEmbedding
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.typing import Array, Dtype, Float, Labels, Levels
+from gen_jax.likelihoods import Likelihood
+from gen_jax.typing import Array, Dtype, DTypeLike, Float, Key, Labels, Levels
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "silu"]
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -49,7 +50,7 @@ class DenseDecoder(nn.Module):
     """Codes -> the parameters of every site, through the hidden layers from last to first."""
 
     image_shape: tuple[int, int, int]
-    likelihood: Any
+    likelihood: Likelihood
     hidden: tuple[int, ...]
     activation: Activation
     num_classes: int | None
@@ -101,7 +102,7 @@ class ConvDecoder(nn.Module):
     """
 
     image_shape: tuple[int, int, int]
-    likelihood: Any
+    likelihood: Likelihood
     hidden: tuple[int, ...]
     activation: Activation
     num_classes: int | None
@@ -137,10 +138,11 @@ class ConvDecoder(nn.Module):
 
 ENCODERS = {"dense": DenseEncoder, "conv": ConvEncoder}
 DECODERS = {"dense": DenseDecoder, "conv": ConvDecoder}
+Coder: TypeAlias = DenseEncoder | DenseDecoder | ConvEncoder | ConvDecoder
 
 
 def _through(
-    module: Any, x: Array, labels: Labels | None, layers: Sequence[Callable[[Array], Array]]
+    module: Coder, x: Array, labels: Labels | None, layers: Sequence[Callable[[Array], Array]]
 ) -> Array:
     """Layers and activations in turn; the bias of the image's class after the first layer."""
     for i, layer in enumerate(layers):
@@ -187,7 +189,7 @@ def _upsampling_conv(features: int, dtype: Dtype, name: str, use_bias: bool) -> 
     )
 
 
-def _class_bias(module: Any, labels: Labels | None, x: Array) -> Array:
+def _class_bias(module: Coder, labels: Labels | None, x: Array) -> Array:
     """The bias of each image's class, broadcast to `x`; 0 without classes."""
     if module.num_classes is None or labels is None:
         return jnp.zeros((), x.dtype)
@@ -200,12 +202,15 @@ def _class_bias(module: Any, labels: Labels | None, x: Array) -> Array:
 
 
 def _output_bias(
-    module: Any, images: Levels | None, shape: tuple[int, ...], dtype: Any
+    module: DenseDecoder | ConvDecoder,
+    images: Levels | None,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
 ) -> Float[Array, "1 H W SP"]:
     """One vector, as biases are (weight decay spares those), that begins at `images`."""
     kind = param_dtype(module.dtype)
 
-    def init(key: Any) -> Array:
+    def init(key: Key) -> Array:
         del key
         if images is None:
             return jnp.zeros(math.prod(shape), kind)

@@ -10,7 +10,6 @@ begins.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,8 @@ from gen_jax.typing import Array, Float
 
 # (direction, x, state to the left, state above, c to the left) -> (state, c), each [H, B, …]
 Cell = Callable[[int, Array, Array, Array, Array], tuple[Array, Array]]
+# (state, c) of each map
+States = list[tuple[Array, Array]]
 
 
 def scan_diagonals(
@@ -67,13 +68,15 @@ def _scan_strips(
     # scan's input it would be fused into the cell by XLA's CPU backend, and the cell not
     # vectorized.
     @jax.checkpoint
-    def step(carry: Any, inputs: Any) -> tuple[Any, list[Array]]:
-        carry, inside = carry
+    def step(
+        carry: tuple[States, Array], inputs: tuple[list[Array], Array]
+    ) -> tuple[tuple[States, Array], list[Array]]:
+        states, inside = carry
         maps, inside_next = inputs
-        new = []
-        for n, (x, (state, memory)) in enumerate(zip(maps, carry, strict=True)):
+        new: States = []
+        for n, (x, (state, memory)) in enumerate(zip(maps, states, strict=True)):
             above = jnp.pad(state[:-1], ((1, 0), (0, 0), (0, 0)))
-            new.append(tuple(cell(n, x, state * inside, above, memory * inside)))
+            new.append(cell(n, x, state * inside, above, memory * inside))
         return (new, inside_next), [state for state, _ in new]
 
     xs = ([_skew(x) for x in maps], jnp.asarray(inside[1:]))

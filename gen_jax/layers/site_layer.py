@@ -6,10 +6,10 @@ return the next one. The loop over the sites is unrolled, so a state may grow fr
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from gen_jax.layers.convolution import Head
-from gen_jax.typing import Array, Float, Int, Labels
+from gen_jax.typing import Array, Carry, Context, Float, Int, Labels, PyTree
 
 CarryT = TypeVar("CarryT")
 ContextT = TypeVar("ContextT", contravariant=True)
@@ -46,14 +46,25 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT]):
         ...
 
 
+@runtime_checkable
+class RowLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
+    """One that can read a whole row at once, too: what `read_row` calls."""
+
+    def read_row(
+        self, carry: CarryT, context: ContextT, x: Float[Array, "W B I"]
+    ) -> tuple[CarryT, Float[Array, "W B O"]]:
+        """The carry after the row, good for the next one to begin from, and the row's output."""
+        ...
+
+
 def draw_pixel(
-    layers: Sequence[SiteLayer[Any, Any, Any]],
+    layers: Sequence[SiteLayer[Carry, Context, PyTree]],
     head: Head,
-    carries: Sequence[Any],
-    contexts: Sequence[Any],
+    carries: Sequence[Carry],
+    contexts: Sequence[Context],
     column: Int[Array, ""],
     draw: Callable[[int, Float[Array, "B P"]], Float[Array, "B G"]],
-) -> tuple[Any, ...]:
+) -> tuple[Carry, ...]:
     """The next carry of every layer, once `draw(s, params)` has given each site in real numbers.
 
     The first of the layers reads the image, through mask A; the others what is before them.
@@ -62,11 +73,13 @@ def draw_pixel(
         layer.open_pixel(carry, context, column)
         for layer, carry, context in zip(layers, carries, contexts, strict=True)
     ]
-    head_state, drawn = head.open_pixel(), None
+    head_state = head.open_pixel()
+    drawn: Float[Array, "B G"] | None = None
     for s in range(head.groups):
-        x: Any = drawn
+        x = drawn
         for n, layer in enumerate(layers):
             states[n], x = layer.site(s, states[n], x)
+        assert x is not None  # of the last layer
         head_state, params = head.site(s, head_state, x)
         drawn = draw(s, params)
     first, *others = zip(layers, states, strict=True)
@@ -77,17 +90,13 @@ def draw_pixel(
 
 
 def read_row(
-    layers: Sequence[Any],
+    layers: Sequence[RowLayer[Carry, Context, PyTree]],
     head: Head,
-    carries: Sequence[Any],
-    contexts: Sequence[Any],
+    carries: Sequence[Carry],
+    contexts: Sequence[Context],
     x: Float[Array, "W B C"],
-) -> tuple[tuple[Any, ...], Float[Array, "W B SP"]]:
-    """What `draw_pixel` does pixel by pixel, for a whole row that is given in real numbers.
-
-    Such layers have `read_row(carry, context, x [W, B, I]) -> carry, output [W, B, O]`: the carry
-    after the row, from which `begin_row` makes that of the next one.
-    """
+) -> tuple[tuple[Carry, ...], Float[Array, "W B SP"]]:
+    """What `draw_pixel` does pixel by pixel, for a whole row that is given in real numbers."""
     next_carries = []
     for layer, carry, context in zip(layers, carries, contexts, strict=True):
         carry, x = layer.read_row(carry, context, x)

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 
+from gen_jax import checks
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
@@ -16,9 +17,12 @@ from gen_jax.models.row_lstm import RowLSTM
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.models.shared.image_model import ImageModel
 from gen_jax.models.shared.latent import DiagonalGaussian, IndependentBernoulli, LatentModel
+from gen_jax.models.shared.protocol import Model
 from gen_jax.models.vae import VAE
+from gen_jax.typing import Json
 
-MODELS: Mapping[str, type[nn.Module]] = {
+T = TypeVar("T")
+MODELS: Mapping[str, type[ImageModel]] = {
     "PixelCNN": PixelCNN,
     "GatedPixelCNN": GatedPixelCNN,
     "RowLSTM": RowLSTM,
@@ -49,12 +53,12 @@ __all__ = [
 ]
 
 
-def to_dict(model: nn.Module) -> dict[str, Any]:
+def to_dict(model: nn.Module | Model) -> Json:
     """A model as JSON: `{"model": name, …fields, "likelihood": {"name": name, …fields}}`.
 
     A class of this library has a short name; any other its module and qualified name.
     """
-    fields: dict[str, Any] = {
+    fields: Json = {
         field.name: getattr(model, field.name)
         for field in dataclasses.fields(model)
         if field.init and field.name not in ("parent", "name")
@@ -66,7 +70,7 @@ def to_dict(model: nn.Module) -> dict[str, Any]:
     return {"model": _name(model, MODELS), **plain}
 
 
-def from_dict(config: Mapping[str, Any]) -> nn.Module:
+def from_dict(config: Json) -> ImageModel:
     """The model that `to_dict` wrote.
 
     ValueError for an unknown field, and for a class that is not of this library: nothing else is
@@ -79,35 +83,33 @@ def from_dict(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"likelihood is {likelihood!r}; accepted: what to_dict gives")
     likelihood = dict(likelihood)
     likelihood_type = _look_up(LIKELIHOODS, likelihood.pop("name", None), "likelihood")
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    fields: Json = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return model(likelihood=likelihood_type(**likelihood), **fields)
     except TypeError as error:
         raise ValueError(f"not a {model.__name__}: {error}") from error
 
 
-def _look_up(table: Mapping[str, type], name: Any, kind: str) -> type:
-    if not isinstance(name, str) or name not in table:
-        others = "" if "." not in str(name) else "; one of another package must be given: model=…"
-        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(table)}{others}")
-    return table[name]
+def _look_up(table: Mapping[str, type[T]], name: object, kind: str) -> type[T]:
+    others = "one of another package, given as model=…" if "." in str(name) else ""
+    return table[checks.choice(kind, name, table, also=others)]
 
 
-def _name(thing: Any, table: Mapping[str, type]) -> str:
+def _name(thing: object, table: Mapping[str, type]) -> str:
     kind = type(thing)
     if table.get(kind.__name__) is kind:
         return kind.__name__
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _fields(thing: Any) -> dict[str, Any]:
+def _fields(thing: object) -> Json:
     """The fields of a dataclass, as JSON; of anything else what it says of itself."""
     if not dataclasses.is_dataclass(thing):
         return {"repr": repr(thing)}
     return {f.name: _plain(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A field as JSON."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -117,6 +119,5 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(x) for key, x in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"name": _name(value, {}), **_fields(value)}
-    if hasattr(value, "__qualname__"):  # a function or a class, such as an activation
-        return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
+    name = getattr(value, "__qualname__", None)  # of a function or a class, such as an activation
+    return repr(value) if name is None else f"{value.__module__}.{name}"

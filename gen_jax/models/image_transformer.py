@@ -18,7 +18,7 @@ is one query.
 """
 
 import functools
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -381,7 +381,7 @@ def _sinusoids(rows: int, columns: int, features: int) -> tuple[np.ndarray, np.n
     return of(rows, features // 2), of(columns, features - features // 2)
 
 
-def _check_form(name: str, value: Any, default: Any, least: int) -> None:
+def _check_form(name: str, value: object, default: object, least: int) -> None:
     """Checks that a size is of the form that the attention takes: an int, a pair or none."""
     if value is None:
         return

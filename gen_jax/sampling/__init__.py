@@ -25,6 +25,7 @@ temperature below 0 give levels that mean nothing.
 
 from gen_jax.sampling.draw import (
     Generation,
+    Request,
     complete,
     complete_in_chunks,
     generate,
@@ -38,6 +39,7 @@ from gen_jax.sampling.noise import prior_codes, site_noise
 __all__ = [
     "Generation",
     "Method",
+    "Request",
     "complete",
     "complete_in_chunks",
     "generate",

@@ -1,8 +1,8 @@
 """Sampling and completing: what is asked is checked, then drawn by one compiled program."""
 
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypedDict, Unpack
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,10 @@ from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force
 from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import (
+    Model,
     check_inputs,
     has_code,
+    refuse,
     traits,
 )
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
@@ -24,8 +26,9 @@ from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
+    AnyMask,
     Array,
-    Float,
+    ArrayLike,
     Int,
     Integer,
     Key,
@@ -48,7 +51,7 @@ class Generation(NamedTuple):
 
 
 class Request(NamedTuple):
-    """All arrays that a drawing depends on."""
+    """What is to be drawn, and all arrays that it depends on."""
 
     variables: Variables
     key: Key
@@ -58,26 +61,18 @@ class Request(NamedTuple):
     """Levels that stand where `known`."""
     known: Known | None
     """None if nothing is."""
-    labels: Labels | None
-    temperature: Float[Array | np.generic, ""]
-
-
-class Options(TypedDict, total=False):
-    """What `sample` and `complete` take, and their forms in chunks too."""
-
-    temperature: Any
-    method: Method
-    mesh: Mesh | None
+    labels: Labels | None = None
+    temperature: ArrayLike = 1.0
 
 
 def sample(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     num_images: int,
     *,
     labels: AnyLabels | None = None,
-    temperature: Any = 1.0,
+    temperature: ArrayLike = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
@@ -91,22 +86,21 @@ def sample(
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
     parameters that are not finite.
     """
-    of = traits(model)
-    num_images = checks.whole("num_images", num_images, 1)
-    labels = checks.labels(labels, of.num_classes, num_images)
-    given = np.zeros((num_images, *of.image_shape), np.int32)
-    return run(model, variables, key, given, None, labels, temperature, method, first, mesh).images
+    given, labels = _blank(model, num_images, labels)
+    ids = _numbers(first, len(given))
+    request = Request(variables, key, ids, given, None, labels, temperature)
+    return run(model, request, method=method, mesh=mesh).images
 
 
 def complete(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
-    known: Any,
+    known: AnyMask,
     *,
     labels: AnyLabels | None = None,
-    temperature: Any = 1.0,
+    temperature: ArrayLike = 1.0,
     method: Method = "scan",
     first: int = 0,
     mesh: Mesh | None = None,
@@ -117,117 +111,67 @@ def complete(
     Every site is drawn given all sites before it in generation order, known or drawn; a known
     site has no influence on those before it. Errors as in `sample`, and for levels out of range.
     """
-    images, known, labels = _to_complete(model, images, known, labels)
-    return run(
-        model, variables, key, images, known, labels, temperature, method, first, mesh
-    ).images
+    given, known, labels = _partly_known(model, images, known, labels)
+    ids = _numbers(first, len(given))
+    request = Request(variables, key, ids, given, known, labels, temperature)
+    return run(model, request, method=method, mesh=mesh).images
 
 
 def sample_in_chunks(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     num_images: int,
     chunk_size: int,
     *,
     labels: AnyLabels | None = None,
-    **options: Unpack[Options],
+    temperature: ArrayLike = 1.0,
+    method: Method = "scan",
+    mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
-    """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once."""
-    num_images = checks.whole("num_images", num_images, 1)
-    labels = checks.labels(labels, traits(model).num_classes, num_images)
-    for first, rows in _chunks(num_images, chunk_size):
-        some = None if labels is None else labels[rows]
-        images = sample(model, variables, key, len(rows), labels=some, first=first, **options)
-        yield np.asarray(images)[: num_images - first]
+    """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once.
+
+    Errors as in `sample`, at the call and not at the first image.
+    """
+    given, labels = _blank(model, num_images, labels)
+    ids = _numbers(0, len(given))
+    request = Request(variables, key, ids, given, None, labels, temperature)
+    return _in_chunks(model, request, chunk_size, method, mesh)
 
 
 def complete_in_chunks(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     images: AnyLevels,
-    known: Any,
+    known: AnyMask,
     chunk_size: int,
     *,
     labels: AnyLabels | None = None,
-    **options: Unpack[Options],
+    temperature: ArrayLike = 1.0,
+    method: Method = "scan",
+    mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
-    """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once."""
-    images, known, labels = _to_complete(model, images, known, labels)
-    for first, rows in _chunks(len(images), chunk_size):
-        some = None if labels is None else labels[rows]
-        completed = complete(
-            model, variables, key, images[rows], known[rows], labels=some, first=first, **options
-        )
-        yield np.asarray(completed)[: len(images) - first]
+    """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once.
 
-
-def _to_complete(
-    model: Any, images: Any, known: Any, labels: Any
-) -> tuple[Levels, Known, Labels | None]:
-    """Levels as int32, a mask of the same shape, and labels."""
-    images, labels = check_inputs(model, images, labels)
-    if has_code(model):
-        raise ValueError(
-            f"{type(model).__name__} does not draw site by site given the sites before: "
-            "only autoregressive models complete images"
-        )
-    if len(images) == 0:
-        raise ValueError(f"images has shape {images.shape}: there are 0 to complete")
-    # As `sample` has them: the same program, whatever integers they were.
-    images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
-    return images, checks.mask(known, images.shape), labels
-
-
-def _chunks(num_images: int, chunk_size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The first image of each chunk, and all of it: as many in the last, which repeats one."""
-    chunk_size = checks.whole("chunk_size", chunk_size, 1)
-    for first in range(0, num_images, chunk_size):
-        yield first, np.minimum(np.arange(first, first + chunk_size), num_images - 1)
+    Errors as in `complete`, at the call and not at the first image.
+    """
+    given, known, labels = _partly_known(model, images, known, labels)
+    ids = _numbers(0, len(given))
+    request = Request(variables, key, ids, given, known, labels, temperature)
+    return _in_chunks(model, request, chunk_size, method, mesh)
 
 
 def run(
-    model: Any,
-    variables: Variables,
-    key: Key,
-    given: Levels,
-    known: Known | None,
-    labels: Labels | None,
-    temperature: Any,
-    method: Method,
-    first: int = 0,
-    mesh: Mesh | None = None,
+    model: Model, request: Request, *, method: Method = "scan", mesh: Mesh | None = None
 ) -> Generation:
-    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh.
-
-    With nothing known, `known` is None.
-    """
-    batch = given.shape[0]
-    _check_method(model, method)
-    first = checks.whole("first", first, 0, 2**31 - batch)
-    dtype = np.dtype(traits(model).real_dtype)
-    if isinstance(temperature, Tracer):
-        if temperature.shape != ():
-            raise ValueError(f"temperature has shape {temperature.shape}; accepted: one number")
-        temperature = temperature.astype(dtype)
-    else:
-        temperature = dtype.type(checks.real("temperature", temperature, 0))
-    traced = check_parameters(model, variables)
-    if mesh is not None:
-        mesh = data_mesh(mesh)
-        if batch % mesh.size:
-            raise ValueError(
-                f"{batch} images do not divide over {mesh.size} devices; accepted: multiples of "
-                f"{mesh.size}"
-            )
-    ids = np.arange(first, first + batch, dtype=np.int32)
-    request = Request(variables, threefry(key), ids, given, known, labels, temperature)
-    traced |= any(isinstance(leaf, Tracer) for leaf in request[1:])
+    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
+    request, mesh = _checked(model, request, method, mesh, len(request.ids))
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
     # gather fills what is out of range, is one, and stops `jax_debug_nans`.
-    if traced or isinstance(jax.lax.stop_gradient(ids), Tracer):
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(request))
+    if traced or isinstance(jax.lax.stop_gradient(request.ids), Tracer):
         check_context(mesh)
         # Only an outermost jit can have options.
         return _compiled(None)(model, request, method, mesh)
@@ -235,54 +179,17 @@ def run(
     with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
             whole = NamedSharding(mesh, PartitionSpec())
-            variables, key = jax.device_put((variables, request.key), whole)
+            variables, key = jax.device_put((request.variables, request.key), whole)
             request = request._replace(variables=variables, key=key)
         return _compiled(platform)(model, request, method, mesh)
 
 
-@functools.cache
-def _compiled(platform: str | None) -> Any:
-    options = {} if platform is None else compiler_options("sampling", platform)
-    static = ("model", "method", "mesh")
-    return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
-
-
-def _spread(model: Any, request: Request, method: Method, mesh: Mesh | None) -> Generation:
-    def local(request: Any) -> Any:
-        result = _draw(model, request, method)
-        return Generation(result.images, result.passes[None])
-
-    if mesh is not None:
-        # Images are independent, so each device runs its own loop: nothing is communicated.
-        batch, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
-        specs: Any = Request(*(whole, whole, batch, batch, batch, batch, whole))  # pyright: ignore
-        local = jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=batch, check_vma=False)
-    images, passes = local(request)
-    return Generation(images, jnp.max(passes))
-
-
-def generate(
-    model: Any,
-    variables: Variables,
-    key: Key,
-    ids: Integer[Array, " B"],
-    given: Levels,
-    known: Known,
-    labels: Labels | None = None,
-    *,
-    temperature: Float[Array, ""],
-    method: Method = "scan",
-) -> Generation:
+def generate(model: Model, request: Request, *, method: Method = "scan") -> Generation:
     """The pure function behind `sample` and `complete`, for use inside any transformation.
 
-    `ids` are the images' numbers in the key's stream; `given` stands where `known`.
+    Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
-    request = Request(variables, key, ids, given, known, labels, temperature)
-    return _draw(model, request, method)
-
-
-def _draw(model: Any, request: Request, method: Method) -> Generation:
-    of, labels, temperature = traits(model), request.labels, request.temperature
+    of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
     canvas = Canvas(
@@ -293,26 +200,121 @@ def _draw(model: Any, request: Request, method: Method) -> Generation:
     )
     if has_code(model):
         codes = prior_codes(model, request.variables, request.key, request.ids, labels)
-        params: Any = model.apply(request.variables, codes, labels, method="decode")
+        params = model.apply(request.variables, codes, labels, method="decode")
         params = params.reshape(*canvas.noise.shape[:2], -1)
         levels = of.likelihood.draw(params, canvas.noise, temperature, canvas.given, canvas.known)
         passes = jnp.ones((), jnp.int32)
     else:
-        draw = METHODS[method]
-        levels, passes = draw(model, request.variables, canvas, labels, temperature)
+        sites = METHODS[method]
+        levels, passes = sites(model, request.variables, canvas, labels, temperature)
     dtype = jnp.uint8 if of.likelihood.levels <= 256 else jnp.uint16
     return Generation(levels.reshape(request.given.shape).astype(dtype), passes)
 
 
-def _check_method(model: Any, method: Method) -> None:
+def _blank(model: Model, num_images: int, labels: AnyLabels | None) -> tuple[Levels, Labels | None]:
+    """What `Request` says of images that are drawn whole."""
+    of = traits(model)
+    num_images = checks.whole("num_images", num_images, 1)
+    labels = checks.labels(labels, of.num_classes, num_images)
+    return np.zeros((num_images, *of.image_shape), np.int32), labels
+
+
+def _partly_known(
+    model: Model, images: AnyLevels, known: AnyMask, labels: AnyLabels | None
+) -> tuple[Levels, Known, Labels | None]:
+    """What `Request` says of images to complete: int32, a mask of the same shape, and labels."""
+    images, labels = check_inputs(model, images, labels)
+    if has_code(model):
+        refuse(model, "an autoregressive model")
+    if len(images) == 0:
+        raise ValueError(f"images has shape {images.shape}; accepted: at least one image")
+    # As `sample` has them: the same program, whatever integers they were.
+    images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
+    return images, checks.mask(known, images.shape), labels
+
+
+def _numbers(first: int, count: int) -> Int[np.ndarray, " B"]:
+    """The numbers of `count` images from `first` on."""
+    first = checks.whole("first", first, 0, 2**31 - count)
+    return np.arange(first, first + count, dtype=np.int32)
+
+
+def _in_chunks(
+    model: Model, request: Request, chunk_size: int, method: Method, mesh: Mesh | None
+) -> Iterator[np.ndarray]:
+    """The images of `run`, `chunk_size` at a time: as many in the last, which repeats one."""
+    chunk_size = checks.whole("chunk_size", chunk_size, 1)
+    _checked(model, request, method, mesh, chunk_size)
+    count = len(request.ids)
+
+    def chunks() -> Iterator[np.ndarray]:
+        for start in range(0, count, chunk_size):
+            at = np.minimum(np.arange(start, start + chunk_size), count - 1)
+            chunk = request._replace(
+                ids=request.ids[at],
+                given=request.given[at],
+                known=None if request.known is None else request.known[at],
+                labels=None if request.labels is None else request.labels[at],
+            )
+            images = run(model, chunk, method=method, mesh=mesh).images
+            yield np.asarray(images)[: count - start]
+
+    return chunks()
+
+
+def _checked(
+    model: Model, request: Request, method: Method, mesh: Mesh | None, batch: int
+) -> tuple[Request, Mesh | None]:
+    """The request in the model's types, and the mesh along one axis, for batches of `batch`."""
+    _check_method(model, method)
+    dtype, temperature = np.dtype(traits(model).real_dtype), request.temperature
+    if isinstance(temperature, Tracer):
+        if temperature.shape != ():
+            raise ValueError(f"temperature has shape {temperature.shape}; accepted: one number")
+        temperature = temperature.astype(dtype)
+    else:
+        temperature = dtype.type(checks.real("temperature", temperature, 0))
+    check_parameters(model, request.variables)
+    if mesh is not None:
+        mesh = data_mesh(mesh)
+        if batch % mesh.size:
+            raise ValueError(
+                f"{batch} images do not divide over {mesh.size} devices; accepted: multiples of "
+                f"{mesh.size}"
+            )
+    return request._replace(key=threefry(request.key), temperature=temperature), mesh
+
+
+@functools.cache
+def _compiled(platform: str | None) -> Callable[..., Generation]:
+    options = {} if platform is None else compiler_options("sampling", platform)
+    static = ("model", "method", "mesh")
+    return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
+
+
+def _spread(model: Model, request: Request, method: Method, mesh: Mesh | None) -> Generation:
+    def local(request: Request) -> Generation:
+        result = generate(model, request, method=method)
+        return Generation(result.images, result.passes[None])
+
+    if mesh is not None:
+        # Images are independent, so each device runs its own loop: nothing is communicated.
+        batch, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+        specs = Request(*(whole, whole, batch, batch, batch, batch, whole))  # pyright: ignore
+        local = jax.shard_map(local, mesh=mesh, in_specs=(specs,), out_specs=batch, check_vma=False)
+    images, passes = local(request)
+    return Generation(images, jnp.max(passes))
+
+
+def _check_method(model: Model, method: Method) -> None:
     """ValueError unless the model can be drawn from by the method."""
     checks.choice("method", method, Method)
     if has_code(model):
         check_prior(model)
         if method != "scan":
             raise ValueError(
-                f"method is {method!r}, but {type(model).__name__} draws all sites at once: "
-                "leave it at 'scan'"
+                f"method is {method!r}; accepted, by a {type(model).__name__}, which draws all "
+                "sites at once: 'scan'"
             )
     elif method not in methods_of(model):
         views = {

@@ -4,15 +4,22 @@ Everything here is by site id: `[B, N, …]`, whatever the order in which a mode
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.models.shared.protocol import has_block_view, has_next_site_view, traits
-from gen_jax.typing import Array, Bool, Float, Int, Labels, Variables
+from gen_jax.models.shared.protocol import (
+    BlockModel,
+    Model,
+    has_block_view,
+    has_blocks,
+    has_next_site_view,
+    traits,
+)
+from gen_jax.typing import Array, Bool, Carry, Context, Float, Int, Labels, Variables
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point", "block_fixed_point"]
 
@@ -32,8 +39,25 @@ class Canvas(NamedTuple):
         return jnp.where(self.known, self.given, 0)
 
 
+class BlockSites(NamedTuple):
+    """What is drawn on of one block."""
+
+    noise: Float[Array, "T S B R"]
+    given: Int[Array, "T S B V"]
+    known: Bool[Array, "T S B V"]
+
+
+class BlockDraw(NamedTuple):
+    """A block drawn."""
+
+    carry: Carry
+    levels: Int[Array, "T S B V"]
+    passes: Int[Array, ""]
+    """Over the block."""
+
+
 def scan_sites(
-    model: Any,
+    model: BlockModel,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -44,8 +68,8 @@ def scan_sites(
     A block of which all is known is read at once, by a model with a block view.
     """
 
-    def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
-        context, noise, given, known = inputs
+    def step(carry: Carry, inputs: tuple[Context, BlockSites]) -> tuple[Carry, Array]:
+        context, (noise, given, known) = inputs
         drawn: list[Array] = []
 
         def draw(i: int, params: Array) -> Array:
@@ -55,13 +79,13 @@ def scan_sites(
         carry = model.apply(variables, carry, context, draw, method="step")
         return carry, jnp.stack(drawn)
 
-    def draw(carry: Any, context: Any, sites: "BlockSites", previous: Array) -> Any:
+    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> BlockDraw:
         del previous
 
-        def one_by_one() -> tuple[Any, Array]:
-            return jax.lax.scan(step, carry, (context, *sites))
+        def one_by_one() -> tuple[Carry, Array]:
+            return jax.lax.scan(step, carry, (context, sites))
 
-        def at_once() -> tuple[Any, Array]:
+        def at_once() -> tuple[Carry, Array]:
             after, _ = model.apply(variables, carry, context, sites.given, method="block")
             return after, sites.given
 
@@ -69,14 +93,14 @@ def scan_sites(
             after, levels = jax.lax.cond(jnp.all(sites.known), at_once, one_by_one)
         else:
             after, levels = one_by_one()
-        return after, levels, jnp.zeros((), jnp.int32)
+        return BlockDraw(after, levels, jnp.ones((), jnp.int32))
 
-    levels, _ = _block_by_block(model, variables, canvas, labels, draw)
+    levels, _ = _block_by_block(model, variables, canvas, labels, block)
     return levels, jnp.ones((), jnp.int32)
 
 
 def block_fixed_point_sites(
-    model: Any,
+    model: BlockModel,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -86,69 +110,56 @@ def block_fixed_point_sites(
 
     Jacobi inside a block, Gauss-Seidel from block to block (Song et al. 2021, "Accelerating
     Feedforward Computation via Parallel Nonlinear Equation Solving"). The first guess is the block
-    before. A pass is one of a block: as many as there are blocks cost what a whole-image pass does.
+    before. As many passes as there are blocks are one whole-image pass.
     """
 
-    def draw(carry: Any, context: Any, sites: "BlockSites", previous: Array) -> Any:
+    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> BlockDraw:
         # As for whole images: after n passes the first n sites of the block are final.
         limit = math.prod(previous.shape[:2]) + 1
 
-        def unfinished(state: Any) -> Array:
-            _, _, changed, passes = state
-            return changed & (passes < limit)
+        def unfinished(state: tuple[BlockDraw, Array]) -> Array:
+            drawn, changed = state
+            return changed & (drawn.passes < limit)
 
-        def sweep(state: Any) -> Any:
-            _, levels, _, passes = state
-            after, params = model.apply(variables, carry, context, levels, method="block")
-            drawn = model.likelihood.draw(
+        def sweep(state: tuple[BlockDraw, Array]) -> tuple[BlockDraw, Array]:
+            (_, guess, passes), _ = state
+            after, params = model.apply(variables, carry, context, guess, method="block")
+            levels = model.likelihood.draw(
                 params, sites.noise, temperature, sites.given, sites.known
             )
-            return after, drawn, jnp.any(drawn != levels), passes + 1
+            return BlockDraw(after, levels, passes + 1), jnp.any(levels != guess)
 
         guess = jnp.where(sites.known, sites.given, previous)
-        start = (carry, guess, jnp.ones((), bool), jnp.zeros((), jnp.int32))
-        after, levels, _, passes = jax.lax.while_loop(unfinished, sweep, start)
-        return after, levels, passes
+        start = BlockDraw(carry, guess, jnp.zeros((), jnp.int32)), jnp.ones((), bool)
+        return jax.lax.while_loop(unfinished, sweep, start)[0]
 
-    return _block_by_block(model, variables, canvas, labels, draw)
-
-
-class BlockSites(NamedTuple):
-    """What is drawn on of one block."""
-
-    noise: Float[Array, "T S B R"]
-    given: Int[Array, "T S B V"]
-    known: Bool[Array, "T S B V"]
+    return _block_by_block(model, variables, canvas, labels, block)
 
 
 def _block_by_block(
-    model: Any,
+    model: BlockModel,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
-    draw: Callable[[Any, Any, BlockSites, Array], tuple[Any, Array, Array]],
+    draw: Callable[[Carry, Context, BlockSites, Array], BlockDraw],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    """A scan over blocks; the levels by site id, and the passes, summed.
-
-    `draw(carry, context, sites, previous) -> carry, levels, passes` draws one of them.
-    """
+    """A scan over blocks, each by `draw`; the levels by site id, and the passes, summed."""
     blocks = model.blocks()
     batch, num_sites, values = canvas.given.shape
 
     def in_order(x: Array) -> Array:  # [B, N, …] -> [blocks, steps, sites, B, …]
         return jnp.moveaxis(x[:, np.maximum(blocks, 0)], 0, 3)
 
-    def block(carry: Any, inputs: Any) -> tuple[Any, tuple[Array, Array]]:
-        model_carry, previous = carry
-        index, sites = inputs
-        model_carry, context = model.apply(
-            variables, model_carry, index, previous, method="begin_block"
-        )
-        model_carry, levels, passes = draw(model_carry, context, sites, previous)
-        return (model_carry, levels), (levels, passes)
+    def block(
+        state: tuple[Carry, Array], inputs: tuple[Array, BlockSites]
+    ) -> tuple[tuple[Carry, Array], tuple[Array, Array]]:
+        (carry, previous), (index, sites) = state, inputs
+        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
+        carry, levels, passes = draw(carry, context, sites, previous)
+        return (carry, levels), (levels, passes)
 
     sites = BlockSites(*map(in_order, (canvas.noise, canvas.given, canvas.known)))
-    if (blocks < 0).any():  # padding is nobody's, and waits for nothing
+    if (blocks < 0).any():  # padding is nobody's, and nothing waits for it
         sites = sites._replace(known=sites.known | (blocks < 0)[..., None, None])
     carry = model.apply(variables, batch, labels, method="init_carry")
     previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
@@ -161,7 +172,7 @@ def _block_by_block(
 
 
 def naive_sites(
-    model: Any,
+    model: Model,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -185,7 +196,7 @@ def naive_sites(
 
 
 def fixed_point_sites(
-    model: Any,
+    model: Model,
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
@@ -211,7 +222,7 @@ def fixed_point_sites(
     return levels, passes
 
 
-METHODS: dict[Method, Callable[..., tuple[Array, Array]]] = {
+METHODS: Mapping[Method, Callable[..., tuple[Array, Array]]] = {
     "scan": scan_sites,
     "naive": naive_sites,
     "fixed_point": fixed_point_sites,
@@ -219,24 +230,24 @@ METHODS: dict[Method, Callable[..., tuple[Array, Array]]] = {
 }
 
 
-def methods_of(model: Any) -> tuple[Method, ...]:
+def methods_of(model: Model) -> tuple[Method, ...]:
     """Those by which an autoregressive model can be drawn from."""
     there = {"scan": has_next_site_view(model), "block_fixed_point": has_block_view(model)}
     return tuple(method for method in METHODS if there.get(method, True))
 
 
-def generation_order(model: Any) -> np.ndarray:
+def generation_order(model: Model) -> np.ndarray:
     """Site ids in generation order, int [N]; raster order for a model that says nothing."""
-    if not hasattr(type(model), "blocks"):
-        height, width, _ = traits(model).image_shape
-        return np.arange(height * width * traits(model).sites)
-    ids = model.blocks().reshape(-1)
-    return ids[ids >= 0]
+    if has_blocks(model):
+        ids = model.blocks().reshape(-1)
+        return ids[ids >= 0]
+    height, width, _ = traits(model).image_shape
+    return np.arange(height * width * traits(model).sites)
 
 
 def _whole_image_params(
-    model: Any, variables: Variables, levels: Int[Array, "B N V"], labels: Labels | None
+    model: Model, variables: Variables, levels: Int[Array, "B N V"], labels: Labels | None
 ) -> Float[Array, "B N P"]:
     images = levels.reshape(levels.shape[0], *traits(model).image_shape)
-    params: Any = model.apply(variables, images, labels)
+    params = model.apply(variables, images, labels)
     return params.reshape(*levels.shape[:2], -1)

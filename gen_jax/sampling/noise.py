@@ -5,19 +5,17 @@ many devices. That key is threefry's, whatever generator the one given is for (`
 model with a code has two keys of the one given: of the sites, and of the codes.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.keys import threefry
-from gen_jax.models.shared.protocol import has_code, traits
+from gen_jax.models.shared.protocol import Model, has_code, refuse, traits, with_code
 from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
 
 
 def site_noise(
-    model: Any, key: Key, ids: Integer[Array | np.ndarray, " B"]
+    model: Model, key: Key, ids: Integer[Array | np.ndarray, " B"]
 ) -> Float[Array, "B N R"]:
     """Uniform numbers in (0, 1) for every site, by site id; `ids` are the images' numbers."""
     of, key = traits(model), threefry(key)
@@ -34,7 +32,7 @@ def site_noise(
 
 
 def prior_codes(
-    model: Any,
+    model: Model,
     variables: Variables,
     key: Key,
     ids: Integer[Array | np.ndarray, " B"],
@@ -49,12 +47,10 @@ def prior_codes(
     return model.apply(variables, _image_keys(key, ids), labels, method="prior_sample")
 
 
-def check_prior(model: Any) -> None:
+def check_prior(model: Model) -> None:
     """ValueError if codes have no distribution."""
-    if model.prior is None:
-        raise ValueError(
-            f"{type(model).__name__} has no distribution over codes: there is nothing to draw from"
-        )
+    if with_code(model).prior is None:
+        refuse(model, "one with a distribution over codes")
 
 
 def _image_keys(key: Key, ids: Integer[Array | np.ndarray, " B"]) -> Key:

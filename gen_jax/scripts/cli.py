@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -20,15 +20,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax_command
-from gen_jax import data, models, training
+from gen_jax import checks, data, models, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
-from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
+from gen_jax.models.shared.protocol import (
+    Model,
+    check_inputs,
+    has_code,
+    has_posterior,
+    refuse,
+    takes_labels,
+    traits,
+)
 from gen_jax.training import runtime_log
 from gen_jax.training.schema import with_defaults
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Array, Json, Labels, Variables
 
 T = TypeVar("T")
+P = ParamSpec("P")
+ModelT = TypeVar("ModelT", bound=Model)
 # On the command line, of one that the library knows: tyro cannot build a protocol.
 models.ImageModel.__annotations__["likelihood"] = functools.reduce(
     operator.or_, LIKELIHOODS.values()
@@ -37,7 +48,7 @@ RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR"
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
-def run(main: Callable[..., None], *arguments: Any) -> None:
+def run(main: Callable[P, object], *arguments: P.args, **options: P.kwargs) -> None:
     """Runs a script's `main`: a mistake of the user is one line on stderr and exit status 2.
 
     A character that the terminal does not know is replaced, a warning is one line, and nobody
@@ -52,7 +63,7 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("once", training.DamagedWarning)
             warnings.showwarning = _warn
-            main(*arguments)
+            main(*arguments, **options)
             sys.stdout.flush()
     except BrokenPipeError:
         # Python would complain of it again as it ends.
@@ -84,7 +95,7 @@ def stop(result: training.TrainResult) -> None:
         sys.exit(128 + result.signal)
 
 
-def _warn(message: Warning | str, *about: Any, **more: Any) -> None:
+def _warn(message: Warning | str, *about: object, **more: object) -> None:
     del about, more
     _say(f"warning: {message}")
 
@@ -177,9 +188,9 @@ class Run:
     """A trained run, opened."""
 
     workdir: Workdir
-    record: dict[str, Any]
-    model: Any
-    variables: Any
+    record: Json
+    model: Model
+    variables: Variables
     step: int
 
     @property
@@ -205,7 +216,7 @@ class Run:
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the model's classes, where its data gave names."""
         names = self.record["data"].get("class_names")
-        return None if names is None or self.model.num_classes is None else tuple(names)
+        return None if names is None or not takes_labels(self.model) else tuple(names)
 
     def labels(self, labels: np.ndarray | None, names: Sequence[str] | None) -> np.ndarray | None:
         """The labels of images if the model takes them; `names` are those of their data's classes.
@@ -217,16 +228,15 @@ class Run:
             return None
         if labels is None:
             raise ValueError(
-                f"the images have no labels, but the model has {self.model.num_classes} classes"
+                f"labels is None; accepted, by a model with {traits(self.model).num_classes} "
+                "classes: one an image"
             )
         own = self.class_names
         if own is None or names is None or tuple(names) == own:
             return labels
         strange = [name for name in names if name not in own]
         if strange:
-            raise ValueError(
-                f"the images have a class {strange[0]!r}; the model's are {', '.join(own)}"
-            )
+            raise ValueError(f"the images have a class {strange[0]!r}; accepted: {', '.join(own)}")
         return np.array([own.index(name) for name in names], np.int32)[labels]
 
 
@@ -307,13 +317,13 @@ def open_run(workdir: str, step: str = "best") -> Run:
     return Run(folder, with_defaults(record), model, variables, number)
 
 
-def expected_images(run: Run, codes: Any, labels: Any) -> np.ndarray:
+def expected_images(run: Run, codes: Array, labels: Labels | None) -> np.ndarray:
     """The expected levels of each code's image, real numbers `[B, H, W, C]`."""
     params = run.model.apply(run.variables, codes, labels, method="decode")
     return np.asarray(run.model.likelihood.mean(params, run.model.image_shape[-1]))
 
 
-def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.DataConfig:
+def data_config(fields: Json, data_dir: str | None = None) -> data.DataConfig:
     """A DataConfig from JSON; `data_dir` goes before the one in it.
 
     ValueError for a field that this version does not know.
@@ -321,7 +331,7 @@ def data_config(fields: dict[str, Any], data_dir: str | None = None) -> data.Dat
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     known = {field.name for field in dataclasses.fields(DataConfig)}
     for name in fields.keys() - known:
-        raise ValueError(f"run.json has data.config.{name}, which this version does not know")
+        raise ValueError(f"data.config.{name} is {fields[name]!r}; accepted: no such field")
     config = DataConfig(**fields)
     return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
 
@@ -368,8 +378,10 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
 def check_counts(**counts: int | tuple[int, ...]) -> None:
     """ValueError unless all are at least 1, and there is one at least of each."""
     for name, value in counts.items():
-        if value == () or min(value if isinstance(value, tuple) else (value,)) < 1:
-            raise ValueError(f"{name} is {value}; accepted: numbers of at least 1")
+        if isinstance(value, tuple):
+            checks.wholes(name, value, 1)
+        else:
+            checks.whole(name, value, 1)
 
 
 def round_up(count: int, multiple: int) -> int:
@@ -377,39 +389,41 @@ def round_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def autoregressive(model: T) -> T:
+def autoregressive(model: ModelT) -> ModelT:
     """The model, if it draws site by site. ValueError for another."""
     if has_code(model):
-        raise ValueError(f"{type(model).__name__} is not an autoregressive model")
+        refuse(model, "an autoregressive model")
     return model
 
 
 def labels_for(
-    model: Any, count: int, label: str | int | None, names: Sequence[str] | None = None
+    model: Model,
+    count: int,
+    label: str | int | None,
+    names: Sequence[str] | None = None,
 ) -> np.ndarray | None:
     """Labels of `count` samples: `label`, or all classes in turn; None without classes.
 
     A label is a number or one of the classes' `names`.
     """
-    if model.num_classes is None:
+    num_classes = traits(model).num_classes
+    if num_classes is None:
         if label is not None:
-            raise ValueError(f"label is {label}, but the model has no classes")
+            raise ValueError(f"label is {label}; accepted, by a model without classes: None")
         return None
     if label is None:
-        return np.arange(count, dtype=np.int32) % model.num_classes
+        return np.arange(count, dtype=np.int32) % num_classes
     if names is not None and label in names:
         number = list(names).index(str(label))
     else:
         number = int(label) if str(label).isdecimal() else -1
-    if not 0 <= number < model.num_classes:
+    if not 0 <= number < num_classes:
         known = f", {', '.join(names)}" if names else ""
-        raise ValueError(
-            f"label is {label}; the model's classes are 0 … {model.num_classes - 1}{known}"
-        )
+        raise ValueError(f"label is {label}; accepted: 0 … {num_classes - 1}{known}")
     return np.full(count, number, np.int32)
 
 
-def class_columns(names: Sequence[str] | None, count: int) -> dict[str, Any]:
+def class_columns(names: Sequence[str] | None, count: int) -> Json:
     """How a grid of `count` samples of all classes in turn shows their names: one a column."""
     if names is None or len(names) > min(20, count):
         return {}

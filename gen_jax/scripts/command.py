@@ -1,9 +1,9 @@
 """What `gen_jax NAME …` runs: the `main` of the script of that name."""
 
-import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 
+from gen_jax import checks
 from gen_jax.scripts import cli
 
 COMMANDS: Mapping[str, str] = {
@@ -26,10 +26,7 @@ def main(arguments: Sequence[str]) -> None:
             print(f"  {command:12} {what}")
         print("\ngen_jax COMMAND --help lists the options of a command.")
         return
-    if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f", did you mean {close[0]}" if close else ""
-        raise ValueError(f"unknown command {name!r}{hint}; known: {', '.join(COMMANDS)}")
+    checks.choice("command", name, COMMANDS)
     importlib.import_module(f"gen_jax.scripts.{name}").main(arguments[1:])
 
 

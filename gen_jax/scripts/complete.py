@@ -1,6 +1,7 @@
 """Complete test images of which a part is known: `gen_jax complete WORKDIR`."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from gen_jax import figures, sampling
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, drawing, results
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(cli.ImageOptions):
+class Options(drawing.DrawOptions, cli.ImageOptions):
     """Which images, and what is known of them."""
 
     known: Literal["top", "left", "centre", "checkerboard"] = "top"
@@ -23,12 +24,6 @@ class Options(cli.ImageOptions):
     """How many images, from the first on."""
     num_completions: int = 6
     """How many ways to complete each."""
-    temperature: float = 1.0
-    """1 draws from the model, 0 takes the most probable level of every site."""
-    method: sampling.Method = "scan"
-    """All draw the same images: scan is fast, and block_fixed_point faster for few easy ones."""
-    chunk_size: int = 256
-    """Images completed at once; bounds the memory."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,20 +46,16 @@ def complete(options: Options) -> Path:
     source = cli.load_images(run, options)
     originals, labels = source.split.images[: options.num_images], source.split.labels
     count, ways = len(originals), options.num_completions
-    chunk_size = min(options.chunk_size, count * ways)
-    chunks = sampling.complete_in_chunks(
+    in_chunks = functools.partial(
+        sampling.complete_in_chunks,
         run.model,
         run.variables,
         key,
         np.repeat(originals, ways, axis=0),
         known,
-        chunk_size,
         labels=None if labels is None else np.repeat(labels[:count], ways),
-        temperature=options.temperature,
-        method=options.method,
     )
-    number = -(-count * ways // chunk_size)
-    completed = np.concatenate(list(cli.track(chunks, number, "completing")))
+    completed = drawing.draw(in_chunks, count * ways, options, "completing")
     completions = completed.reshape(count, ways, *originals.shape[1:])
     path = results.save_arrays(
         folder / "completions.npz",
@@ -72,11 +63,7 @@ def complete(options: Options) -> Path:
         known=known,
         completions=completions,
         labels=None if labels is None else labels[:count],
-        class_names=run.class_names,
-        seed=options.seed,
-        temperature=options.temperature,
-        method=options.method,
-        step=run.step,
+        **drawing.record(options, run),
     )
     cli.say(
         f"{ways} completions of {count} images, {source.name} (columns: original, known, "
@@ -103,13 +90,14 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"cannot read the mask {options.mask}: {error}") from error
         if not isinstance(known, np.ndarray):
+            known.close()
             raise ValueError(
-                f"the mask {options.mask} holds several arrays; a .npy of one is needed"
+                f"mask is {options.mask!r}, which holds several arrays; accepted: a .npy of one"
             )
         if known.shape != (height, width) or not np.isin(known, (0, 1)).all():
             raise ValueError(
-                f"the mask {options.mask} has shape {known.shape} and dtype {known.dtype}; "
-                f"bool, or 0 and 1, of shape ({height}, {width}) is needed"
+                f"mask is {options.mask!r}, of shape {known.shape} and dtype {known.dtype}; "
+                f"accepted: bool, or 0 and 1, of shape ({height}, {width})"
             )
         known = known.astype(bool)
     elif options.known == "top":

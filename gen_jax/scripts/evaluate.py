@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
 from gen_jax import data, figures, objectives, training
-from gen_jax.models.shared.protocol import has_code, has_posterior
+from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
 from gen_jax.scripts import cli, results
 from gen_jax.training.workdir import write_atomically
+from gen_jax.typing import Json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     evaluate(cli.parse_on_images(Options, "gen_jax evaluate", arguments))
 
 
-def evaluate(options: Options) -> dict[str, Any]:
+def evaluate(options: Options) -> Json:
     """The result as a dict, also written to evaluation-SPLIT.json."""
     cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
     key = cli.noise_key(options.seed)
@@ -66,7 +67,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     scores = score(objective, "scoring")
     columns = {"nats": scores.nats, "bits_per_dim": scores.bits_per_dim, "labels": split.labels}
     scored = scores.mean()
-    result: dict[str, Any] = {
+    result: Json = {
         "objective": training.target_to_dict(objective),
         **scored.as_dict(),
         "images": scored.count,
@@ -83,7 +84,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     lines: list[str] = []  # said once all of it is on the disk
     about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
     lines.append(f"{name}: {objective.label} {_describe(scored)}, {about}")
-    if is_vae:
+    if has_posterior(run.model):
         active = active_units(run, batches)
         result["active_units"] = active
         lines.append(
@@ -102,7 +103,7 @@ def evaluate(options: Options) -> dict[str, Any]:
         }
         lines.append(f"{name}: {tighter.label} {_describe(bound)}, {about}")
     autoregressive = not has_code(run.model)
-    if options.classify and autoregressive and run.model.num_classes is not None:
+    if options.classify and autoregressive and takes_labels(run.model):
         result["accuracy"] = classify(run, split, batches)
         lines.append(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
     path = results.save_json(folder / f"evaluation-{name}.json", result)

@@ -1,12 +1,10 @@
 """One preset for each row of the README's results table: a model, its data, its training."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from gen_jax import likelihoods, models
+from gen_jax import checks, likelihoods, models
 from gen_jax.data import DataConfig
 from gen_jax.training import (
     ELBO,
@@ -18,6 +16,7 @@ from gen_jax.training import (
     Target,
     TrainConfig,
 )
+from gen_jax.typing import Json
 
 _DIGITS, _MNIST, _CIFAR10 = (8, 8, 1), (28, 28, 1), (32, 32, 3)
 
@@ -134,7 +133,7 @@ _cifar10_image_transformer = models.ImageTransformer(
 )
 
 # Convolutions and weight decay: 1,297 images are soon learned by heart.
-_CONV_DIGITS: dict[str, Any] = {
+_CONV_DIGITS: Json = {
     "network": "conv",
     "hidden": (32, 64, 64),
     "activation": "gelu",
@@ -380,8 +379,5 @@ PRESETS: Mapping[str, Experiment] = {
 
 def find(name: str) -> Experiment:
     """The preset of that name. ValueError, with the nearest one, if there is none."""
-    if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f", did you mean {close[0]}" if close else ""
-        raise ValueError(f"unknown preset {name!r}{hint}; known: {', '.join(PRESETS)}")
+    checks.choice("preset", name, PRESETS)
     return PRESETS[name]

@@ -8,15 +8,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import figures, inversion, objectives
-from gen_jax.models.shared.protocol import has_code, has_posterior
+from gen_jax.models.shared.protocol import CodeModel, has_posterior, takes_labels, with_code
 from gen_jax.scripts import cli, results
+from gen_jax.typing import Array, Json, Labels, Variables
 
 _CHUNK = 100  # images whose codes are sought at once
 
@@ -42,14 +42,12 @@ def main(arguments: Sequence[str]) -> None:
     reconstruct(cli.parse_on_images(Options, "gen_jax reconstruct", arguments))
 
 
-def reconstruct(options: Options) -> dict[str, Any]:
+def reconstruct(options: Options) -> Json:
     """The errors as a dict, also written to reconstructions-SPLIT.json."""
     cli.check_counts(num_images=options.num_images, plane=options.plane)
     key = cli.noise_key(options.seed)
     run = cli.open_run(options.workdir, options.step)
-    model = run.model
-    if not has_code(model):
-        raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
+    model = with_code(run.model)
     folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
@@ -60,7 +58,9 @@ def reconstruct(options: Options) -> dict[str, Any]:
     for start in cli.track(chunks, len(chunks), "finding codes"):
         rows = slice(start, start + _CHUNK)
         some = _rows(labels, rows)
-        codes = find_codes(run, images[rows], some, options, jax.random.fold_in(key, start))
+        codes = find_codes(
+            model, run.variables, images[rows], some, options, jax.random.fold_in(key, start)
+        )
         if hasattr(model, "codes") and name == "train":
             indices = np.arange(start, start + len(images[rows]))
             codes["learned"] = model.apply(run.variables, indices, method="codes")
@@ -71,13 +71,13 @@ def reconstruct(options: Options) -> dict[str, Any]:
                 for way, code in codes.items()
             }
         )
-    codes: dict[str, Any] = {
+    codes: dict[str, Array] = {
         way: jnp.concatenate([part[way] for part in found]) for way in found[0]
     }
     fits = {
         way: np.concatenate([np.asarray(part[way], np.float64) for part in errors]) for way in codes
     }
-    result: dict[str, Any] = {"split": name, "images": len(images), "step": run.step}
+    result: Json = {"split": name, "images": len(images), "step": run.step}
     for way, fit in fits.items():
         error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
         result[way] = {"nats": float(fit.mean()), "nats_standard_error": error}
@@ -101,34 +101,41 @@ def reconstruct(options: Options) -> dict[str, Any]:
     return result
 
 
-def _rows(labels: Any, rows: slice) -> Any:
+def _rows(labels: Labels | None, rows: slice) -> Labels | None:
     return None if labels is None else labels[rows]
 
 
 def find_codes(
-    run: cli.Run, images: np.ndarray, labels: Any, options: Options, key: jax.Array
-) -> dict[str, Any]:
+    model: CodeModel,
+    variables: Variables,
+    images: np.ndarray,
+    labels: Labels | None,
+    options: Options,
+    key: jax.Array,
+) -> dict[str, Array]:
     """The codes of images by each way that the model has: "encoder", "inversion"."""
-    codes: dict[str, Any] = {}
-    if hasattr(run.model, "encode"):
-        encoded = run.model.apply(run.variables, images, labels, method="encode")
-        codes["encoder"] = encoded.mode() if has_posterior(run.model) else encoded
-    if run.model.has_real_codes:
+    codes: dict[str, Array] = {}
+    if hasattr(model, "encode"):
+        encoded = model.apply(variables, images, labels, method="encode")
+        codes["encoder"] = encoded.mode() if has_posterior(model) else encoded
+    if model.has_real_codes:
         codes["inversion"] = inversion.encode_by_inversion(
-            run.model,
-            run.variables,
+            model,
+            variables,
             images,
             labels,
             key=key,
             num_starts=options.num_starts,
             num_steps=options.num_steps,
             # The codes of a deterministic auto-encoder have no prior.
-            prior_weight=0.0 if run.model.prior is None else options.prior_weight,
+            prior_weight=0.0 if model.prior is None else options.prior_weight,
         ).codes
     return codes
 
 
-def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any, folder: Path) -> Path:
+def _interpolate(
+    run: cli.Run, codes: Array, images: np.ndarray, labels: Labels | None, folder: Path
+) -> Path:
     """Pairs of images, and between them the images of codes on the straight line."""
     pairs, steps = min(8, len(images) // 2), 12
     first, last = codes[: 2 * pairs : 2], codes[1 : 2 * pairs : 2]
@@ -145,12 +152,12 @@ def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any, fold
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 
-def _plane(run: cli.Run, codes: Any, side: int, folder: Path) -> Path:
+def _plane(run: cli.Run, codes: Array, side: int, folder: Path) -> Path:
     """Images of a code's two latents, the first to the right and the second up.
 
     They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
     """
-    if run.model.prior is not None:
+    if with_code(run.model).prior is not None:
         quantiles = (jnp.arange(side, dtype=codes.dtype) + 0.5) / side
         axes = [jax.scipy.special.ndtri(quantiles)] * 2
     else:
@@ -158,7 +165,7 @@ def _plane(run: cli.Run, codes: Any, side: int, folder: Path) -> Path:
         axes = [jnp.linspace(low[i], high[i], side, dtype=codes.dtype) for i in range(2)]
     down, right = jnp.meshgrid(axes[1][::-1], axes[0], indexing="ij")
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
-    labels = None if run.model.num_classes is None else np.zeros(len(grid), np.int32)
+    labels = np.zeros(len(grid), np.int32) if takes_labels(run.model) else None
     images = cli.expected_images(run, grid, labels)
     path = folder / "plane.png"
     return figures.save_grid(images, run.model.likelihood.levels, path, columns=side)

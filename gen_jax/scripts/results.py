@@ -3,9 +3,9 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
 import flax
 import jax
@@ -15,6 +15,9 @@ from gen_jax import __version__
 from gen_jax.files import replacing, write_atomically
 from gen_jax.scripts.cli import Run, RunOptions, say
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import ArrayLike, Json
+
+P = ParamSpec("P")
 
 
 def output_folder(options: RunOptions, run: Run) -> Path:
@@ -32,20 +35,21 @@ def output_folder(options: RunOptions, run: Run) -> Path:
     return folder
 
 
-def save_arrays(path: Path, **arrays: Any) -> Path:
+def save_arrays(path: Path, **arrays: ArrayLike | Sequence[str] | None) -> Path:
     """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
+    present = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **{k: v for k, v in arrays.items() if v is not None})
+        np.savez_compressed(temporary, allow_pickle=False, **present)
     return path
 
 
-def save_json(path: Path, result: Mapping[str, Any]) -> Path:
+def save_json(path: Path, result: Mapping[str, object]) -> Path:
     """A JSON file, whole or not at all. ValueError for NaN, which JSON does not have."""
     write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
 
 
-def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path | None:
+def picture(save: Callable[P, Path], *arguments: P.args, **options: P.kwargs) -> Path | None:
     """The path that `save` wrote, said; what goes wrong with a picture ends nothing."""
     try:
         path = save(*arguments, **options)
@@ -56,7 +60,7 @@ def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path 
     return path
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Json:
     """Device and versions, for results."""
     devices = jax.devices()
     return {

@@ -1,32 +1,26 @@
 """Draw images from a trained run: `gen_jax sample WORKDIR`."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from gen_jax import figures, sampling, training
+from gen_jax import figures, sampling
 from gen_jax.models.shared.protocol import has_code
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, drawing, results
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(cli.RunOptions):
+class Options(drawing.DrawOptions):
     """What to draw. The same seed draws the same images, whatever the chunk size."""
 
     num_images: int = 64
     """How many."""
     label: str | None = None
     """Class of all images, by number or name; by default all classes in turn."""
-    temperature: float = 1.0
-    """1 draws from the model, 0 takes the most probable level of every site."""
-    method: sampling.Method = "scan"
-    """All draw the same images: scan is fast, and block_fixed_point faster for few easy ones."""
-    chunk_size: int = 256
-    """Images drawn at once; bounds the memory."""
     animate: bool = True
     """Write a GIF of the first images as they appear, site by site (autoregressive models)."""
 
@@ -44,34 +38,18 @@ def sample(options: Options) -> Path:
     names, levels = run.class_names, run.model.likelihood.levels
     labels = cli.labels_for(run.model, options.num_images, options.label, names)
     folder = results.output_folder(options, run)
-    chunk_size = min(options.chunk_size, options.num_images)
-    mesh = training.make_mesh() if jax.device_count() > 1 else None
-    if mesh is not None:
-        chunk_size = cli.round_up(chunk_size, mesh.size)
-    chunks = sampling.sample_in_chunks(
-        run.model,
-        run.variables,
-        key,
-        options.num_images,
-        chunk_size,
-        labels=labels,
-        temperature=options.temperature,
-        method=options.method,
-        mesh=mesh,
+    count = options.num_images
+    in_chunks = functools.partial(
+        sampling.sample_in_chunks, run.model, run.variables, key, count, labels=labels
     )
     start = time.perf_counter()
-    number = -(-options.num_images // chunk_size)
-    images = np.concatenate(list(cli.track(chunks, number, "drawing")))
+    images = drawing.draw(in_chunks, count, options, "drawing")
     seconds = time.perf_counter() - start
     path = results.save_arrays(
         folder / "samples.npz",
         images=images,
         labels=labels,
-        class_names=names,
-        seed=options.seed,
-        temperature=options.temperature,
-        method=options.method,
-        step=run.step,
+        **drawing.record(options, run),
     )
     cli.say(
         f"{len(images)} images in {seconds:.1f} s, compilation included, by {options.method}; "

@@ -6,16 +6,16 @@ Run the same command again to go on with a run that was stopped, at any moment a
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import tyro
 
 from gen_jax import data, figures, models, sampling, training
-from gen_jax.models.shared.protocol import has_code
+from gen_jax.models.shared.protocol import has_code, takes_labels
 from gen_jax.scripts import cli
 from gen_jax.scripts.presets import PRESETS, Experiment, find
+from gen_jax.typing import Variables
 
 # Not offered on the command line: the image's shape and the number of codes are those of the data.
 models.ImageModel.__annotations__["image_shape"] = tyro.conf.Suppress[tuple[int, int, int]]
@@ -78,10 +78,10 @@ def train(options: Options) -> training.TrainResult:
         process_count=jax.process_count(),
     )
     draws = not has_code(model) or model.prior is not None
-    names = dataset.class_names if model.num_classes is not None else None
+    names = dataset.class_names if takes_labels(model) else None
     count = 16 if names is None or len(names) > 20 else cli.round_up(16, len(names))
 
-    def on_sample(step: int, variables: Any) -> None:
+    def on_sample(step: int, variables: Variables) -> None:
         images = sampling.sample(
             model, variables, jax.random.key(0), count, labels=cli.labels_for(model, count, None)
         )
@@ -119,21 +119,22 @@ def train(options: Options) -> training.TrainResult:
     return result
 
 
-def fit_model(model: Any, dataset: data.Dataset) -> Any:
+def fit_model(model: models.ImageModel, dataset: data.Dataset) -> models.ImageModel:
     """The model for the data's image shape. ValueError if levels or classes do not agree."""
     if model.likelihood.levels != dataset.levels:
         raise ValueError(
-            f"the images of {dataset.name} have {dataset.levels} levels "
-            f"(binarization: {dataset.binarization}), but the model's likelihood is "
-            f"{model.likelihood}: change --data.levels, --data.binarize or the likelihood"
+            f"likelihood is {model.likelihood}; accepted: one of {dataset.levels} levels, as the "
+            f"images of {dataset.name} have (binarization: {dataset.binarization}), or other "
+            "--data.levels, --data.binarize"
         )
     if model.num_classes is not None and dataset.num_classes is None:
         raise ValueError(
-            f"the model has {model.num_classes} classes, but {dataset.name} has no labels"
+            f"num_classes is {model.num_classes}; accepted, for {dataset.name}, which has no "
+            "labels: None"
         )
     if model.num_classes is not None and model.num_classes != dataset.num_classes:
         raise ValueError(
-            f"the model has {model.num_classes} classes, but {dataset.name} has "
+            f"num_classes is {model.num_classes}; accepted, for {dataset.name}: None, "
             f"{dataset.num_classes}"
         )
     return model.adapted(dataset.image_shape, len(dataset.train))

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from gen_jax.files import naming, write_atomically
+from gen_jax.typing import Json
 
 ARRAYS = ("params", "ema", "optimizer")
 _ITEMS = {*ARRAYS, "data"}
@@ -105,18 +106,19 @@ def _read_loss(path: pathlib.Path, notify: Callable[[str], None]) -> float | Non
     return None
 
 
-def _loss(values: Any) -> float | None:
+def _loss(values: object) -> float | None:
     loss = values.get(_LOSS) if isinstance(values, dict) else None
     if isinstance(loss, int | float) and not isinstance(loss, bool) and math.isfinite(loss):
         return float(loss)
     return None
 
 
-def seal(step: int, data: Any, loss: float | None) -> dict[str, Any]:
+def seal(step: int, data: object, loss: float | None) -> Json:
     """What its small files say, once more: step, loss, and the position of `data` if it is JSON."""
-    values: dict[str, Any] = {"step": step, _LOSS: loss}
-    if hasattr(data, "get_state"):
-        values["position"] = _state(data.get_state())
+    values: Json = {"step": step, _LOSS: loss}
+    get_state = getattr(data, "get_state", None)
+    if get_state is not None:
+        values["position"] = _state(get_state())
     return {_SEAL: values}
 
 
@@ -166,21 +168,21 @@ def set_aside(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return target
 
 
-def _index(path: pathlib.Path) -> dict[str, Any]:
+def _index(path: pathlib.Path) -> Json:
     index = _json(path / _INDEX)
     return index if isinstance(index, dict) else {}
 
 
-def _sealed(path: pathlib.Path) -> dict[str, Any]:
+def _sealed(path: pathlib.Path) -> Json:
     return _member(_member(_index(path), "custom_metadata"), _SEAL)
 
 
-def _member(values: dict[str, Any], name: str) -> dict[str, Any]:
+def _member(values: Json, name: str) -> Json:
     member = values.get(name)
     return member if isinstance(member, dict) else {}
 
 
-def _state(state: Any) -> Any:
+def _state(state: object) -> object:
     """The state of an iterator as JSON; None if it is none."""
     try:
         return json.loads(state if isinstance(state, str | bytes) else json.dumps(state))

@@ -27,6 +27,7 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from gen_jax import checks, models
+from gen_jax.models.shared.protocol import Model
 from gen_jax.training import checkpoint_files
 from gen_jax.training.state import (
     NonFiniteError,
@@ -36,7 +37,7 @@ from gen_jax.training.state import (
     not_finite,
 )
 from gen_jax.training.workdir import Workdir
-from gen_jax.typing import Params
+from gen_jax.typing import Json, PyTree, Variables
 
 _CUT = "a file is missing, cut short or altered"
 
@@ -97,7 +98,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return _best(self._losses)
 
     def save(
-        self, step: int, state: TrainState, data: Any, loss: float | None, *, wait: bool = False
+        self, step: int, state: TrainState, data: object, loss: float | None, *, wait: bool = False
     ) -> None:
         """Saves `state` and the position of `data` in the background; `wait` for the disk.
 
@@ -123,7 +124,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         with _saving(path):
             response = ocp.save_checkpointables_async(os.fspath(path), items, custom_metadata=seal)
 
-        def finish(_: Any) -> None:
+        def finish(_: object) -> None:
             # On the way of the save, so that a kill finds few checkpoints without their loss.
             try:
                 if loss is not None and jax.process_index() == 0:
@@ -164,7 +165,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             if jax.process_index() == 0:
                 checkpoint_files.remove(self._workdir.checkpoints / str(old))
 
-    def restore(self, abstract: TrainState, data: Any) -> TrainState | None:
+    def restore(self, abstract: TrainState, data: object) -> TrainState | None:
         """The last state that can be read, with `data` moved to its position; None if none is.
 
         `abstract` has the shapes, dtypes and shardings wanted: the checkpoint may come from
@@ -226,8 +227,8 @@ def load(
     workdir: str | os.PathLike[str],
     step: int | Literal["best", "last"] = "best",
     *,
-    model: nn.Module | None = None,
-) -> tuple[nn.Module, dict[str, Params]]:
+    model: Model | None = None,
+) -> tuple[Model, Variables]:
     """The model of a run and the variables it is used with: the EMA of a step, on one device.
 
     "best" is the step with the lowest validation loss (the last step if none was validated). A
@@ -239,8 +240,8 @@ def load(
 
 
 def load_step(
-    folder: Workdir, step: int | Literal["best", "last"], *, model: nn.Module | None = None
-) -> tuple[nn.Module, dict[str, Params], int, dict[str, Any]]:
+    folder: Workdir, step: int | Literal["best", "last"], *, model: Model | None = None
+) -> tuple[Model, Variables, int, Json]:
     """What `load` gives, the number of the step, and what run.json says."""
     record = folder.read()
     if model is None:
@@ -300,7 +301,9 @@ def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
         raise ValueError(f"{path} is damaged: {_CUT}; other steps: {known}")
     if isinstance(step, int):
         if step not in steps:
-            raise ValueError(f"{folder.path} has no checkpoint of step {step}; it has: {known}")
+            raise ValueError(
+                f"step is {step}, of which {folder.path} has no checkpoint; accepted: {known}"
+            )
         return step
     best = _best(steps) if step == "best" else None
     chosen = max(steps) if best is None else best
@@ -322,7 +325,7 @@ def _best(losses: dict[int, float | None]) -> int | None:
     return -min(known)[1] if known else None
 
 
-def _read(path: pathlib.Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def _read(path: pathlib.Path, wanted: dict[str, Any]) -> tuple[dict[str, PyTree] | None, str]:
     """The items wanted and "", or None and the reason, in plain words, why they cannot be read."""
     if not checkpoint_files.is_complete(path):
         return None, _CUT

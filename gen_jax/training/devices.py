@@ -4,24 +4,21 @@ Everything that knows of devices is here and runs once, at the edge: the steps t
 pure functions that `jax.jit` spreads over the mesh.
 """
 
-import contextlib
 import functools
-import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from gen_jax import meshes
+from gen_jax import memory, meshes
 from gen_jax.training import runtime_log
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
+    Module,
     OptimizerConfig,
     TrainState,
     Tree,
@@ -53,7 +50,7 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[object] | None = None) -> Mesh:
     """A mesh of `devices` (None: all of them, of all processes) along one axis, data."""
     devices = jax.devices() if devices is None else list(devices)
     # jax.make_mesh defaults to Explicit axes: see `gen_jax.meshes.data_mesh`.
@@ -86,13 +83,13 @@ def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     if batch_size < 1 or batch_size % parts:
         micro = f" x {accumulate} micro-batches" if accumulate > 1 else ""
         raise ValueError(
-            f"a batch of {batch_size} cannot be split over {mesh.size} devices{micro}; "
-            f"accepted: multiples of {parts}"
+            f"batch_size is {batch_size}; accepted, on {mesh.size} devices{micro}: multiples of "
+            f"{parts}"
         )
 
 
 def create_state(
-    model: nn.Module,
+    model: Module,
     optimizer: OptimizerConfig,
     num_steps: int,
     key: Key,
@@ -104,7 +101,7 @@ def create_state(
 
 
 def abstract_state(
-    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> TrainState:
     """The shapes, dtypes and shardings of `create_state`, with nothing computed."""
     return jax.eval_shape(_creator(model, optimizer, num_steps, mesh), jax.random.key(0), None)
@@ -121,7 +118,7 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
     device = mesh.local_devices[0]
     if device.platform == "cpu":
         needed *= len(mesh.local_devices)  # in the one memory of the host
-        available = _host_memory()
+        available = memory.available()
     else:
         available = (device.memory_stats() or {}).get("bytes_limit")
     if available is not None and needed > available:
@@ -132,21 +129,9 @@ def check_memory(abstract: TrainState, mesh: Mesh) -> None:
         )
 
 
-def _host_memory() -> int | None:
-    """Bytes that can be had of this machine, or of its container; None if nothing tells."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        found.append(int(line.split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number
-        found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found, default=None)
-
-
 @functools.lru_cache(maxsize=8)
 def _creator(
-    model: nn.Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
+    model: Module, optimizer: OptimizerConfig, num_steps: int, mesh: Mesh
 ) -> Callable[[Key, Levels | None], TrainState]:
     create = functools.partial(init_state, model, make_optimizer(optimizer, num_steps))
     return jax.jit(create, out_shardings=replicated(mesh))
@@ -156,7 +141,7 @@ def _creator(
 def compile_train_step(
     mesh: Mesh,
     *,
-    model: nn.Module,
+    model: Module,
     objective: Objective,
     optimizer: OptimizerConfig,
     num_steps: int,
@@ -192,7 +177,7 @@ def compile_train_step(
     )
 
 
-def to_host(tree: Tree) -> Any:
+def to_host(tree: Tree) -> Tree:
     """The arrays as NumPy arrays, whole on every process."""
     if jax.process_count() == 1:
         return jax.device_get(tree)

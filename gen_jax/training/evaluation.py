@@ -4,19 +4,18 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from gen_jax import meshes, objectives
 from gen_jax.training.devices import make_mesh, put_batch, replicated, to_host
 from gen_jax.training.objective import Objective
-from gen_jax.training.state import Batch, NonFiniteError, Tree
-from gen_jax.typing import Array, Key, Nats
+from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
+from gen_jax.typing import Array, Json, Key, Nats
 from gen_jax.xla import compiler_options
 
 
@@ -35,7 +34,7 @@ class Evaluation:
     terms: dict[str, float | list[float]]
     """Mean of each term of the objective over the images."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Flat and JSON-able; the standard error of a single image is null."""
         values = dataclasses.asdict(self)
         values |= values.pop("terms")
@@ -77,7 +76,7 @@ class Scores(NamedTuple):
 
 
 def evaluate(
-    model: nn.Module,
+    model: Module,
     params: Tree,
     batches: Iterable[Batch],
     key: Key,
@@ -89,7 +88,7 @@ def evaluate(
 
 
 def score(
-    model: nn.Module,
+    model: Module,
     params: Tree,
     batches: Iterable[Batch],
     key: Key,
@@ -107,7 +106,8 @@ def score(
     with meshes.in_force(mesh):
         params, key = jax.device_put((params, key), replicated(mesh))
         for i, batch in enumerate(batches):
-            image_shape = batch["images"].shape[1:]
+            _, height, width, channels = batch["images"].shape
+            image_shape = (height, width, channels)
             batch = put_batch(batch, mesh)
             nats, terms = step(
                 params, batch, jax.random.fold_in(key, i), model=model, objective=objective
@@ -124,10 +124,10 @@ def score(
 
 
 def eval_step(
-    params: Tree, batch: Batch, key: Key, *, model: nn.Module, objective: Objective
+    params: Tree, batch: Batch, key: Key, *, model: Module, objective: Objective
 ) -> tuple[Nats, dict[str, Array]]:
     """The objective of each image in nats and its terms, exactly 0 where the mask is False."""
-    mask = batch["mask"]
+    mask = jnp.asarray(batch["mask"])
     inputs = {name: value for name, value in batch.items() if name != "mask"}
     nats, terms = objective(model, {"params": params}, inputs, key)
     values = {"nats": nats, **terms}
@@ -137,7 +137,7 @@ def eval_step(
 
 
 @functools.cache
-def _compiled_eval_step(platform: str) -> Callable[..., Any]:
+def _compiled_eval_step(platform: str) -> Callable[..., tuple[Nats, dict[str, Array]]]:
     return jax.jit(
         eval_step,
         static_argnames=("model", "objective"),
@@ -157,7 +157,7 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 

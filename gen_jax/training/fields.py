@@ -5,10 +5,10 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 
-def check_fields(kind: type, fields: Mapping[str, Any], where: str) -> None:
+def check_fields(kind: type, fields: Mapping[str, object], where: str) -> None:
     """ValueError unless every field is one of the dataclass `kind`, of the type it declares.
 
     Lists stand for tuples, objects for dataclasses, as in JSON; numbers are finite.
@@ -25,7 +25,7 @@ def check_fields(kind: type, fields: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}{name} is {value!r}; accepted: {_describe(hint)}")
 
 
-def _matches(value: Any, hint: Any) -> bool:
+def _matches(value: object, hint: object) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in arguments)
@@ -48,7 +48,7 @@ def _matches(value: Any, hint: Any) -> bool:
     return not dataclasses.is_dataclass(hint)
 
 
-def _describe(hint: Any) -> str:
+def _describe(hint: object) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return _either(map(repr, arguments))

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -76,7 +76,7 @@ def interrupts(say: Callable[[str], None] = print) -> Iterator[Interrupt]:
         yield interrupt
         return
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: object) -> None:
         del frame
         signal.signal(number, signal.SIG_DFL)
         interrupt.take(number)

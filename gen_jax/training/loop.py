@@ -6,12 +6,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import flax
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from rich.console import Console
@@ -25,9 +24,9 @@ from gen_jax.training.objective import LOG_LIKELIHOOD, Objective, Target, target
 from gen_jax.training.records import Records, say
 from gen_jax.training.schema import FORMAT
 from gen_jax.training.settings import TrainConfig
-from gen_jax.training.state import Batch, NonFiniteError, TrainState, Tree
+from gen_jax.training.state import Batch, Module, NonFiniteError, TrainState, Tree
 from gen_jax.training.workdir import Workdir
-from gen_jax.typing import Levels
+from gen_jax.typing import Array, Json, Levels
 
 OnSample: TypeAlias = Callable[[int, dict[str, Tree]], None]
 
@@ -49,13 +48,13 @@ class TrainResult:
 
 
 def train(
-    model: nn.Module,
-    batches: Any,
+    model: Module,
+    batches: Iterator[Batch],
     evaluation: Callable[[], Iterable[Batch]],
     config: TrainConfig,
     workdir: str | os.PathLike[str],
     *,
-    data: Mapping[str, Any],
+    data: Mapping[str, object],
     objective: Objective = LOG_LIKELIHOOD,
     eval_objective: Objective | None = None,
     examples: Levels | None = None,
@@ -155,7 +154,7 @@ def train(
                 reason = " ".join(str(error).split()) or type(error).__name__
                 records.say(f"warning: no samples of step {step}: {reason}")
 
-        pending: tuple[int, dict[str, Any]] | None = None
+        pending: tuple[int, dict[str, Array]] | None = None
         clock = time.monotonic()
 
         def read_pending() -> None:
@@ -216,7 +215,7 @@ def train(
 
 @contextlib.contextmanager
 def _held(
-    folder: Workdir, record: dict[str, Any], resume: bool, overwrite: bool, console: Console
+    folder: Workdir, record: Json, resume: bool, overwrite: bool, console: Console
 ) -> Iterator[None]:
     """The folder, locked and claimed by the first process for all of them."""
     with contextlib.ExitStack() as stack:
@@ -257,8 +256,8 @@ def _next(batches: Iterator[Batch], batch_size: int, mesh: Mesh) -> dict[str, ja
 
 
 def _record(
-    model: nn.Module, objective: Objective, data: Mapping[str, Any], config: TrainConfig
-) -> dict[str, Any]:
+    model: Module, objective: Objective, data: Mapping[str, object], config: TrainConfig
+) -> Json:
     """What run.json says: all that decides the parameters, and what they were made with."""
     return {
         "format": FORMAT,

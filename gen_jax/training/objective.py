@@ -17,14 +17,20 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax import checks, inversion, objectives
-from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
-from gen_jax.typing import Array, Key, Nats
+from gen_jax.models.shared.protocol import (
+    Model,
+    has_code,
+    has_posterior,
+    takes_labels,
+    with_posterior,
+)
+from gen_jax.typing import Array, Batch, Json, Key, Labels, Levels, Nats, Variables
 
 Terms: TypeAlias = Mapping[str, Array]
 
 
 # What `train_step` and `evaluate` call.
-Objective: TypeAlias = Callable[[Any, Any, Mapping[str, Any], Key], tuple[Nats, Terms]]
+Objective: TypeAlias = Callable[[Any, Variables, Batch, Key], tuple[Nats, Terms]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Target:
     """Base of the objectives that a run can be configured with."""
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         """One value an image, in nats, and terms beside it."""
         raise NotImplementedError
@@ -52,7 +58,7 @@ class Target:
         """What a result is the mean of: the negative objective, in words."""
         raise NotImplementedError
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         """ValueError if the objective is not one of this model's."""
         raise NotImplementedError
 
@@ -65,7 +71,7 @@ class LogLikelihood(Target):
     """Whether the model's dropout is active: in training, never in evaluation."""
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         rngs = {"dropout": key} if self.dropout else None
         return objectives.log_likelihood(model, *_given(model, variables, batch), rngs=rngs), {}
@@ -78,7 +84,7 @@ class LogLikelihood(Target):
     def label(self) -> str:
         return "-log p(x)"
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an autoregressive model", not has_code(model))
 
 
@@ -108,7 +114,7 @@ class ELBO(Target):
             checks.real(name, getattr(self, name), 0)
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         params, images, labels = _given(model, variables, batch)
         terms = objectives.elbo_terms(
@@ -144,9 +150,11 @@ class ELBO(Target):
     def label(self) -> str:
         return "-ELBO"
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "a VAE", has_posterior(model))
-        objectives.check_estimator(model, self.num_samples, self.kl, self.estimator, self.baseline)
+        objectives.check_estimator(
+            with_posterior(model), self.num_samples, self.kl, self.estimator, self.baseline
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,14 +172,14 @@ class IWAE(Target):
             checks.whole("chunk_size", self.chunk_size, 1)
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         params, images, labels = _given(model, variables, batch)
         nats = objectives.iwae_bound(
             model, params, key, images, labels, self.num_samples, chunk_size=self.chunk_size
         )
         # The terms of the ELBO, of one more code an image: for the logs alone.
-        _, terms = ELBO(estimator=model.estimator)(
+        _, terms = ELBO(estimator=with_posterior(model).estimator)(
             model,
             jax.lax.stop_gradient(params),
             batch,
@@ -187,10 +195,9 @@ class IWAE(Target):
     def label(self) -> str:
         return f"-IWAE bound, k = {self.num_samples},"
 
-    def check(self, model: Any) -> None:
-        _check(self, model, "a VAE", has_posterior(model))
-        if not model.has_real_codes:
-            raise ValueError("IWAE needs Gaussian latents: its gradient does not pass through bits")
+    def check(self, model: object) -> None:
+        real = has_posterior(model) and model.has_real_codes
+        _check(self, model, "a VAE with Gaussian latents, which its gradient passes through", real)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,18 +205,18 @@ class Reconstruction(Target):
     """log p(x | z(x)) of a deterministic auto-encoder: not a bound of log p(x)."""
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         del key
         params, images, labels = _given(model, variables, batch)
-        codes: Any = model.apply(params, images, labels, method="encode")
+        codes = model.apply(params, images, labels, method="encode")
         return objectives.reconstruction(model, params, codes, images, labels), {}
 
     @property
     def label(self) -> str:
         return "-log p(x | z(x)), no bound of log p(x),"
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         deterministic = has_code(model) and hasattr(model, "encode") and model.prior is None
         _check(self, model, "a deterministic auto-encoder", deterministic)
 
@@ -219,15 +226,15 @@ class LearnedCodes(Target):
     """log p(x | z_n) + log p(z_n) of an implicit auto-encoder, z_n the learned code of image n."""
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         del key
         if "indices" not in batch:
             raise ValueError("the batch has no indices: the numbers of its images in the set")
         params, images, labels = _given(model, variables, batch)
-        codes: Any = model.apply(params, batch["indices"], method="codes")
+        codes = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(model, params, codes, images, labels)
-        each: Any = model.apply(params, codes, labels, method="prior_log_prob")
+        each = model.apply(params, codes, labels, method="prior_log_prob")
         prior = jnp.sum(each, axis=-1)
         return fit + prior, {"reconstruction": fit, "log_prior": prior}
 
@@ -239,7 +246,7 @@ class LearnedCodes(Target):
     def label(self) -> str:
         return "-log p(x, z(x)), no bound of log p(x),"
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
@@ -253,7 +260,7 @@ class Inverted(Target):
     """Steps of each."""
 
     def __call__(
-        self, model: Any, variables: Any, batch: Mapping[str, Any], key: Key
+        self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         found = inversion.encode_by_inversion(
             model,
@@ -269,7 +276,7 @@ class Inverted(Target):
     def label(self) -> str:
         return "-log p(x, z(x)), no bound of log p(x),"
 
-    def check(self, model: Any) -> None:
+    def check(self, model: object) -> None:
         _check(self, model, "an implicit auto-encoder", hasattr(model, "codes"))
 
 
@@ -283,26 +290,26 @@ TARGETS: Mapping[str, type[Target]] = {
 }
 
 
-def target_to_dict(objective: Any) -> dict[str, Any]:
+def target_to_dict(objective: object) -> Json:
     """An objective as JSON: `{"name": …, …fields}`; a plain function by its name."""
     if isinstance(objective, Target):
         return {"name": type(objective).__name__, **dataclasses.asdict(objective)}
     return {"name": getattr(objective, "__qualname__", repr(objective))}
 
 
-def target_from_dict(config: Mapping[str, Any]) -> Target:
+def target_from_dict(config: Json) -> Target:
     """What `target_to_dict` wrote. ValueError for an unknown name or field."""
     fields = dict(config)
-    name = fields.pop("name", None)
-    if name not in TARGETS:
-        raise ValueError(f"unknown objective {name!r}; known: {', '.join(TARGETS)}")
+    name = checks.choice("objective", fields.pop("name", None), TARGETS)
     try:
         return TARGETS[name](**fields)
     except TypeError as error:
         raise ValueError(f"not a {name}: {error}") from error
 
 
-def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+def _given(
+    model: Model, variables: Variables, batch: Batch
+) -> tuple[Variables, Levels, Labels | None]:
     """Parameters alone, images, and the labels if the model takes them.
 
     A set with labels also trains a model without.
@@ -312,8 +319,9 @@ def _given(model: Any, variables: Any, batch: Mapping[str, Any]) -> tuple[Any, A
     return {"params": variables["params"]}, batch["images"], labels
 
 
-def _check(target: Target, model: Any, accepted: str, is_accepted: bool) -> None:
+def _check(target: Target, model: object, accepted: str, is_accepted: bool) -> None:
     if not is_accepted:
         raise ValueError(
-            f"the objective {type(target).__name__} is for {accepted}, not {type(model).__name__}"
+            f"model is {type(model).__name__}; accepted, by the objective {type(target).__name__}: "
+            f"{accepted}"
         )

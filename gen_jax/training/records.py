@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -16,8 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gen_jax.files import naming, write_atomically
 from gen_jax.training.evaluation import Evaluation
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Json
 
 _QUIET_SECONDS = 30.0
+Numbers: TypeAlias = float | int | list | None
+"""What a line of metrics.jsonl says under a name: one number, or one of each latent, say."""
 
 
 class Records(contextlib.AbstractContextManager):
@@ -34,7 +37,7 @@ class Records(contextlib.AbstractContextManager):
     ):
         self._console = console
         self._batch_size, self._num_steps = batch_size, num_steps
-        self._sums: dict[str, Any] = {}
+        self._sums: dict[str, np.ndarray] = {}
         self._start = self._last_line = time.monotonic()
         # The first step compiles: it has no part in the speed.
         self._seconds, self._steps, self._timed = 0.0, 0, -1
@@ -77,7 +80,9 @@ class Records(contextlib.AbstractContextManager):
             with contextlib.suppress(OSError):  # said already: each line is flushed
                 self._file.close()
 
-    def train(self, step: int, metrics: Mapping[str, Any], seconds: float, log: bool) -> None:
+    def train(
+        self, step: int, metrics: Mapping[str, np.ndarray], seconds: float, log: bool
+    ) -> None:
         """Adds one step that took `seconds`; with `log`, writes the means since the last."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + np.asarray(value, np.float64)
@@ -118,7 +123,7 @@ class Records(contextlib.AbstractContextManager):
         self._last_line = time.monotonic()
         say(self._console, message)
 
-    def _write(self, split: str, step: int, values: Mapping[str, Any]) -> None:
+    def _write(self, split: str, step: int, values: Mapping[str, Numbers]) -> None:
         if self._file is None:
             return
         clean = {name: _clean(value) for name, value in values.items()}
@@ -166,7 +171,7 @@ def _screen() -> Iterator[None]:
         yield
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Numbers) -> Numbers:
     """A number or list of numbers as JSON, which has no NaN."""
     if isinstance(value, list):
         return [_clean(x) for x in value]
@@ -186,7 +191,7 @@ def _cut(workdir: Workdir, step: int) -> int:
     return sum(record is None for record in whole)
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes) -> Json | None:
     """A line of ours; None for any other."""
     try:
         record = json.loads(line)
@@ -198,7 +203,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(step, int) and not isinstance(step, bool) else None
 
 
-def read_metrics(workdir: Workdir, split: str | None = None) -> list[dict[str, Any]]:
+def read_metrics(workdir: Workdir, split: str | None = None) -> list[Json]:
     """The records of metrics.jsonl, of one split ("train", "validation") or of all.
 
     Lines that are not ours are passed over.

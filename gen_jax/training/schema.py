@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models import MODELS
 from gen_jax.training.fields import check_fields
 from gen_jax.training.objective import LOG_LIKELIHOOD, TARGETS, target_to_dict
 from gen_jax.training.settings import TrainConfig
+from gen_jax.typing import Json
 
 FORMAT = "gen_jax run 1"
 
@@ -24,7 +25,7 @@ class Start:
     """Of the weights."""
 
 
-def check_run(record: Any, where: str) -> None:
+def check_run(record: object, where: str) -> None:
     """ValueError unless `record` is what run.json of a run says; it names the first that is not.
 
     Runs of old have no format, objective, processes or init_from.
@@ -69,12 +70,14 @@ def check_run(record: Any, where: str) -> None:
         check_fields(Start, record["init_from"], f"{where}: init_from.")
         for field in dataclasses.fields(Start):
             if field.name not in record["init_from"]:
-                raise ValueError(f"{where}: init_from has no {field.name}")
+                raise ValueError(
+                    f"{where} is not of a run of gen_jax: init_from has no {field.name}"
+                )
 
 
-def with_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(record: Mapping[str, Any]) -> Json:
     """`record` with the fields that run.json of an older version lacks, at their defaults."""
-    filled: dict[str, Any] = {
+    filled: Json = {
         "objective": target_to_dict(LOG_LIKELIHOOD),
         "processes": 1,
         "init_from": None,
@@ -99,7 +102,7 @@ def _data_config() -> type:
     return DataConfig
 
 
-def _defaults(kind: type | None) -> dict[str, Any]:
+def _defaults(kind: type | None) -> Json:
     """The defaults of a dataclass's fields, as JSON; parent and name are Flax's own."""
     values = {}
     for field in dataclasses.fields(kind) if kind is not None else ():
@@ -113,37 +116,35 @@ def _defaults(kind: type | None) -> dict[str, Any]:
     return values
 
 
-def _merge(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(defaults: Mapping[str, object], values: Mapping[str, object]) -> Json:
     merged = {**defaults, **values}
     for name, value in values.items():
-        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
-            merged[name] = _merge(defaults[name], value)
+        default = defaults.get(name)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            merged[name] = _merge(default, value)
     return merged
 
 
-def _object(where: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        _refuse(where, value, "an object")
+def _object(where: str, value: object) -> Json:
+    return value if isinstance(value, dict) else _refuse(where, value, "an object")
 
 
-def _text(where: str, value: Any) -> None:
-    if not isinstance(value, str):
-        _refuse(where, value, "a text")
+def _text(where: str, value: object) -> str:
+    return value if isinstance(value, str) else _refuse(where, value, "a text")
 
 
-def _kind(where: str, name: Any, table: Mapping[str, type]) -> type | None:
+def _kind(where: str, name: object, table: Mapping[str, type]) -> type | None:
     """The class of that name; None for one that the library does not know."""
-    _text(where, name)
-    return table.get(name)
+    return table.get(_text(where, name))
 
 
-def _named(where: str, value: Any, table: Mapping[str, type]) -> None:
+def _named(where: str, value: object, table: Mapping[str, type]) -> None:
     """ValueError unless it is {"name": …, …fields}."""
-    _object(where, value)
-    kind = _kind(f"{where}.name", value.get("name"), table)
+    fields = dict(_object(where, value))
+    kind = _kind(f"{where}.name", fields.pop("name", None), table)
     if kind is not None:
-        check_fields(kind, {k: v for k, v in value.items() if k != "name"}, f"{where}.")
+        check_fields(kind, fields, f"{where}.")
 
 
-def _refuse(where: str, value: Any, accepted: str) -> None:
+def _refuse(where: str, value: object, accepted: str) -> NoReturn:
     raise ValueError(f"{where} is {value!r}; accepted: {accepted}")

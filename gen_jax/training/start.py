@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +10,12 @@ import numpy as np
 from gen_jax.training.checkpoints import load, resolve_step
 from gen_jax.training.state import TrainState, Tree
 from gen_jax.training.workdir import Workdir
+from gen_jax.typing import Json
 
 
 def weights_of(
     run: str | os.PathLike[str], abstract: TrainState, workdir: Workdir, overwrite: bool
-) -> tuple[dict[str, Any], Tree | None]:
+) -> tuple[Json, Tree | None]:
     """What run.json says of the start from `run`, and its best step's EMA, on the host.
 
     The EMA is None where the run in `workdir` has begun with it already, and goes on: with

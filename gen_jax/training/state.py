@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,13 @@ from flax import struct
 from gen_jax import checks
 from gen_jax.checks import NonFiniteError as NonFiniteError
 from gen_jax.checks import all_finite as all_finite
-from gen_jax.models.shared.protocol import takes_labels
-from gen_jax.typing import Array, Float, Key, Levels
+from gen_jax.models.shared.protocol import Model, takes_labels
+from gen_jax.typing import Array, Float, Key, Leaf, Levels, PyTree
+from gen_jax.typing import Batch as Batch
 
-Tree: TypeAlias = Any
-Batch: TypeAlias = Mapping[str, Any]
+Tree: TypeAlias = PyTree
+# What more a model must be is its objective's to say.
+Module: TypeAlias = nn.Module | Model
 Optimizer: TypeAlias = optax.GradientTransformation
 Schedule: TypeAlias = Literal["cosine", "constant", "inverse_sqrt", "stages"]
 
@@ -29,7 +31,7 @@ _RUNNING_DECAY = 0.99
 class TrainState:
     """Everything a step needs and returns; a pytree, the same on every device."""
 
-    step: Any
+    step: Leaf
     """Updates made so far, int32."""
     params: Tree
     """The parameters that the gradient is taken at."""
@@ -37,7 +39,7 @@ class TrainState:
     """Their exponential moving average: what is evaluated, sampled from and loaded."""
     opt_state: Tree
     """The optimiser's own state."""
-    running_nats: Any
+    running_nats: Leaf
     """Running mean of the objective in nats an image: a baseline for score functions."""
 
 
@@ -120,7 +122,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> Optimizer:
     )
 
 
-def init_params(model: Any, key: Key, examples: Levels | None = None) -> Tree:
+def init_params(model: Module, key: Key, examples: Levels | None = None) -> Tree:
     """New parameters of `model`.
 
     `examples` are images that a data-dependent initialisation looks at; None: one of zeros.
@@ -131,7 +133,7 @@ def init_params(model: Any, key: Key, examples: Levels | None = None) -> Tree:
 
 
 def init_state(
-    model: nn.Module, optimizer: Optimizer, key: Key, examples: Levels | None = None
+    model: Module, optimizer: Optimizer, key: Key, examples: Levels | None = None
 ) -> TrainState:
     """A state at step 0; the EMA starts at the parameters."""
     params = init_params(model, key, examples)

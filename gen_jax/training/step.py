@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from gen_jax import objectives
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
+    Module,
     Optimizer,
     TrainState,
     Tree,
@@ -21,7 +21,7 @@ def train_step(
     batch: Batch,
     key: Key,
     *,
-    model: nn.Module,
+    model: Module,
     objective: Objective,
     optimizer: Optimizer,
     ema_decay: float,
@@ -38,7 +38,7 @@ def train_step(
     The metrics are on the device: nats, bits_per_dim, grad_norm, the mean of each term over
     the images, and finite (bool: loss and gradient).
     """
-    image_shape = batch["images"].shape[1:]
+    _, height, width, channels = batch["images"].shape
     key = jax.random.fold_in(key, state.step)
 
     def loss(params: Tree, micro: Batch, key: Key) -> tuple[Array, dict[str, Array]]:
@@ -46,7 +46,7 @@ def train_step(
         nats, terms = objective(model, variables, micro, key)
         means = {name: jnp.mean(values, axis=0) for name, values in terms.items()}
         means |= {"nats": jnp.mean(nats)}
-        bits = objectives.bits_per_dim(nats, image_shape).mean()
+        bits = objectives.bits_per_dim(nats, (height, width, channels)).mean()
         return bits, means | {"bits_per_dim": bits}
 
     gradient = jax.grad(loss, has_aux=True)

@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 from gen_jax.files import naming, write_atomically
 from gen_jax.training import checkpoint_files
 from gen_jax.training.schema import FORMAT, check_run, with_defaults
+from gen_jax.typing import Json
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -69,7 +70,7 @@ class Workdir:
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Json:
         """What run.json says. Raises ValueError if there is no run here, or it is damaged."""
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder; accepted: the folder of a trained run")
@@ -157,7 +158,7 @@ class Workdir:
     ) -> tuple[list[pathlib.Path], list[str]]:
         """What is to be removed, in order, and what to say. Raises ValueError for a refusal."""
         if resume and overwrite:
-            raise ValueError("resume and overwrite exclude each other: choose one")
+            raise ValueError("resume and overwrite are both True; accepted: one of them")
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; accepted: a folder, or a path to make one at")
         check_run(record, "the run")
@@ -265,12 +266,12 @@ def _holder(path: pathlib.Path) -> str:
     return "another process"
 
 
-def _as_json(record: Record) -> dict[str, Any]:
+def _as_json(record: Record) -> Json:
     """As it will be read; numbers of NumPy are numbers."""
     return json.loads(json.dumps(record, default=lambda value: value.item()))
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(old: object, new: object, name: str = "") -> Iterator[tuple[str, object, object]]:
     """(dotted name, old, new) of every leaf that differs; an absent one is None."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in [*old, *(key for key in new if key not in old)]:

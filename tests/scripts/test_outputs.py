@@ -112,7 +112,7 @@ def test_a_label_has_a_name(tiny_class_run, tmp_path):
     assert run.class_names == tuple(record["data"]["class_names"]) == tuple("0123456789")
     labels = cli.labels_for(run.model, 3, "cat", ["dog", "cat", *"abcdefgh"])
     np.testing.assert_array_equal(labels, [1, 1, 1])
-    with pytest.raises(ValueError, match=r"label is bird; the model's classes are 0 … 9, dog, cat"):
+    with pytest.raises(ValueError, match=r"label is bird; accepted: 0 … 9, dog, cat"):
         cli.labels_for(run.model, 3, "bird", ["dog", "cat", *"abcdefgh"])
     sample.sample(
         sample.Options(str(tiny_class_run), num_images=20, animate=False, output=str(tmp_path))
@@ -174,7 +174,7 @@ def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
     labels = np.array([0, 1, 1], np.int32)
     np.testing.assert_array_equal(run.labels(labels, ("7", "3")), [7, 3, 3])
     np.testing.assert_array_equal(run.labels(labels, None), labels)
-    with pytest.raises(ValueError, match="a class 'cat'; the model's are 0, 1"):
+    with pytest.raises(ValueError, match="a class 'cat'; accepted: 0, 1"):
         run.labels(labels, ("cat", "3"))
 
 

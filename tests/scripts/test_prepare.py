@@ -11,8 +11,8 @@ from gen_jax.scripts import cli, prepare
     ("arguments", "message"),
     [
         ([], "Missing from gen_jax prepare: NAME"),
-        (["minst"], "unknown data set 'minst' (did you mean 'mnist'"),
-        (["digits"], "'digits' is a part of scikit-learn: there is nothing to prepare"),
+        (["minst"], "name is 'minst' (did you mean 'mnist'"),
+        (["digits"], "name is 'digits', which scikit-learn has ready"),
         (["mnist"], "pip install 'gen_jax[prepare]'"),
         (["mnist", "--dir=x"], "--dir"),
     ],

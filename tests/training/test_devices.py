@@ -135,7 +135,7 @@ def test_evaluation_is_the_same_on_all_devices(alone):
 
 @pytest.mark.skipif(jax.device_count() < 2, reason="one device")
 def test_a_batch_that_cannot_be_split_is_named():
-    with pytest.raises(ValueError, match=f"batch of 5 cannot be split over {ALL.size} devices;"):
+    with pytest.raises(ValueError, match=f"batch_size is 5; accepted, on {ALL.size} devices"):
         devices.put_batch({"images": tiny.make_images(5)}, ALL)
     with pytest.raises(ValueError, match=f"multiples of {3 * ALL.size}"):
         devices.check_batch_size(2 * ALL.size, ALL, accumulate=3)

@@ -42,7 +42,7 @@ def _locate(name: str, data_dir: str | None) -> tuple[Kind, Path]:
     path = expand(name, "data set")
     if path.suffix.lower() == ".npz" and not path.is_dir():
         if not path.is_file():
-            raise ValueError(f"data set {name!r}: no such file")
+            raise ValueError(f"name is {name!r}, a file that is not there; accepted: {tfds.NAMES}")
         return "npz", path
     looks_like_path = name.startswith(("/", ".", "~"))
     folder = None if looks_like_path or not name else tfds.find(name, data_dir)
@@ -51,9 +51,9 @@ def _locate(name: str, data_dir: str | None) -> tuple[Kind, Path]:
     if name and path.is_dir():
         return "folder", path
     if name and path.is_file():
-        raise ValueError(f"data set {name!r} is a file, but neither a .npz nor a folder")
+        raise ValueError(f"name is {name!r}, a file that is no .npz; accepted: {tfds.NAMES}")
     if looks_like_path:
-        raise ValueError(f"data set {name!r}: no such .npz or folder of images")
+        raise ValueError(f"name is {name!r}, a path where nothing is; accepted: {tfds.NAMES}")
     raise ValueError(tfds.unknown(name, tfds.data_folder(data_dir)))
 
 

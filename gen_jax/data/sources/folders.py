@@ -105,8 +105,8 @@ class _Found:
 
     def instead(self) -> str:
         omissions = "; ".join(self.omissions())
-        accepted = "accepted are names that end in .png, .jpg, .webp, .tif and the like"
-        return f": {omissions}; {accepted}" if omissions else f" ({accepted})"
+        accepted = "; accepted: names that end in .png, .jpg, .webp, .tif and the like"
+        return f": {omissions}{accepted}" if omissions else accepted
 
 
 def _search(top: Path) -> _Found:

@@ -198,8 +198,8 @@ def _image_shape(path: Path, header: _Header) -> tuple[int, int, int, int]:
         if dtype.hasobject:
             hint = "; Python objects are pickled, and never read"
         raise ValueError(
-            f"{path}: images have dtype {dtype}: accepted are uint8, uint16, other integers of 0 to"
-            f" {MAX_VALUE} and bool{hint}"
+            f"{path}: images have dtype {dtype}; accepted: uint8, uint16, other integers of 0 to "
+            f"{MAX_VALUE} and bool{hint}"
         )
     hint = ""
     if len(shape) == 2:
@@ -212,8 +212,8 @@ def _image_shape(path: Path, header: _Header) -> tuple[int, int, int, int]:
             hint = "; these look like [H, W, C, N]: images.transpose(3, 0, 1, 2) mends it"
     if len(shape) not in (3, 4) or 0 in shape or hint:
         raise ValueError(
-            f"{path}: images have shape {shape}: accepted are [N, H, W] and [N, H, W, C], none of"
-            f" them 0{hint}"
+            f"{path}: images have shape {shape}; accepted: [N, H, W] and [N, H, W, C], none of "
+            f"them 0{hint}"
         )
     count, height, width, channels = (*shape, 1)[:4]
     return count, height, width, channels
@@ -225,9 +225,7 @@ def _narrowed(path: Path, images: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     low = min((int(array.min()) for array in wide.values()), default=0)
     high = max((int(array.max()) for array in wide.values()), default=0)
     if low < 0 or high > MAX_VALUE:
-        raise ValueError(
-            f"{path}: images have values {low} to {high}: accepted are 0 to {MAX_VALUE}"
-        )
+        raise ValueError(f"{path}: images have values {low} to {high}; accepted: 0 to {MAX_VALUE}")
     others = [array.itemsize for key, array in images.items() if key not in wide]
     narrow = np.uint8 if high <= 255 and max(others, default=1) == 1 else np.uint16
     return {
@@ -252,8 +250,8 @@ def _labels(path: Path, labels: np.ndarray, count: int) -> tuple[np.ndarray, int
     if one_hot and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all():
         return array.argmax(axis=1).astype(np.uint64), array.shape[-1]
     raise ValueError(
-        f"{path}: labels are {labels.dtype} of shape {labels.shape}: accepted are {count} integers,"
-        " one an image, none below 0; as many texts; or one-hot rows"
+        f"{path}: labels are {labels.dtype} of shape {labels.shape}; accepted: {count} integers, "
+        "one an image, none below 0; as many texts; or one-hot rows"
     )
 
 

@@ -63,9 +63,7 @@ class Decoder:
                 " as uint16 [N, H, W, C] in a .npz, or as 8-bit files"
             )
         if image.mode == "F":
-            raise ValueError(
-                f"{name} has floating-point pixels: accepted are 8- and 16-bit integers"
-            )
+            raise ValueError(f"{name} has floating-point pixels; accepted: 8- and 16-bit integers")
         if image.mode.startswith("I"):
             return self._sixteen_bits(image, scale, name)
         if self._levels and image.mode != "PA" and not _is_opaque(image):
@@ -109,7 +107,7 @@ class Decoder:
             pixels = np.rint(pixels * scale).astype(np.int32)
         low, high = int(pixels.min()), int(pixels.max())
         if low < 0 or high > MAX_VALUE:
-            raise ValueError(f"{name} has values {low} to {high}: accepted are 0 to {MAX_VALUE}")
+            raise ValueError(f"{name} has values {low} to {high}; accepted: 0 to {MAX_VALUE}")
         transparent = image.info.get("transparency")
         if isinstance(transparent, int) and not self._levels and (pixels == transparent).any():
             self._transparent.append(name)

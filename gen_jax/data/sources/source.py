@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def some(names: Iterable[Any], most: int = 3, show: Callable[[Any], str] = repr) -> str:
+def some(names: Iterable[object], most: int = 3, show: Callable[[object], str] = repr) -> str:
     """The first few names, and whether there are more."""
     names = list(names)
     return ", ".join(map(show, names[:most])) + (", ..." if len(names) > most else "")

@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gen_jax.data.sources.pictures import Decoder
 from gen_jax.data.sources.source import SPLITS, Progress, Source, expand, reading, some
 
 _CHUNK = 1024
+NAMES = "'digits', the name of a TFDS image set, a path to a .npz or to a folder of images"
 
 
 def find(name: str, data_dir: str | None) -> Path | None:
@@ -58,7 +59,7 @@ def read(name: str, folder: Path, pixels: Pixels, progress: Progress) -> Source:
         raise ValueError(f"data set {name!r} has no split 'train': found {[*sizes]}")
     if features[image_key].np_dtype != np.uint8:
         dtype = features[image_key].np_dtype
-        raise ValueError(f"data set {name!r} has {dtype} images: only uint8 is accepted")
+        raise ValueError(f"data set {name!r} has images of {dtype}; accepted: uint8")
     counts = {key: sizes[key].num_examples for key in SPLITS if key in sizes}
     for key, count in counts.items():
         if not count:
@@ -117,7 +118,7 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     import tensorflow_datasets as tfds
 
     if name == "digits":
-        raise ValueError("data set 'digits' is a part of scikit-learn: there is nothing to prepare")
+        raise ValueError("name is 'digits', which scikit-learn has ready; accepted: a TFDS name")
     if _base(name) not in tfds.list_builders(with_community_datasets=False):
         raise ValueError(unknown(name))
     try:
@@ -150,17 +151,14 @@ def unknown(name: str, folder: Path | None = None) -> str:
         )
     close = difflib.get_close_matches(_base(name), ["digits", *known], 3)
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-    return (
-        f"unknown data set {name!r}{hint}: accepted are 'digits', the name of a TFDS image set,"
-        " a path to a .npz, and a path to a folder of images"
-    )
+    return f"name is {name!r}{hint}; accepted: {NAMES}"
 
 
 def _base(name: str) -> str:
     return re.split("[/:]", name)[0]
 
 
-def _feature(features: Any, kind: type, default: str) -> str | None:
+def _feature(features: Mapping[str, object], kind: type, default: str) -> str | None:
     """The key of the feature of that kind: the one with the default's name, or the only one."""
     found = [key for key, feature in features.items() if isinstance(feature, kind)]
     if default in found:
@@ -188,11 +186,11 @@ def _check_features(folder: Path) -> None:
     for name in named:
         if name not in own:
             raise ValueError(
-                f"{path} names the class {name!r}: accepted are the feature classes of TFDS itself"
+                f"{path} names the class {name!r}; accepted: the feature classes of TFDS itself"
             )
 
 
-def _feature_classes(value: Any) -> Iterator[str]:
+def _feature_classes(value: object) -> Iterator[str]:
     """Every class name in a features.json, of the older form and in JSON within JSON too."""
     if isinstance(value, list):
         for item in value:

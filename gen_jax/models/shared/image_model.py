@@ -1,7 +1,6 @@
 """What every model of this library is: a module that knows its images and what its output means."""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -78,7 +77,7 @@ class ImageModel(nn.Module):
         """Integer levels to real numbers in −1 … 1; nobody else scales."""
         return levels.astype(self.dtype) * (2 / (self.likelihood.levels - 1)) - 1
 
-    def check(self, images: Any, labels: Any) -> tuple[Levels, Labels | None]:
+    def check(self, images: object, labels: object) -> tuple[Levels, Labels | None]:
         """`check_inputs`: images and labels as arrays, if they are what the model takes."""
         return check_inputs(self, images, labels)
 

@@ -6,17 +6,18 @@ and divergences stay apart for each latent: `[…, Z]`, in nats.
 """
 
 import math
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from gen_jax import checks
 from gen_jax.layers.coders import ACTIVATIONS, DECODERS, ENCODERS, Activation
 from gen_jax.models.shared.image_model import ImageModel
-from gen_jax.typing import Array, Float, Key, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Float, Key, Labels, Leaf, Levels, SiteParams
 
 Network: TypeAlias = Literal["dense", "conv"]
 
@@ -60,28 +61,33 @@ class LatentModel(ImageModel):
     # asks for it.
 
     @property
-    def prior(self) -> Any:
+    def prior(self) -> "type[Posterior] | None":
         """p(z), as the class of q(z | x): see `Posterior`. None: codes have no distribution."""
         return None
 
     def prior_sample(self, keys: Key, labels: Labels | None = None) -> Float[Array, "B Z"]:
         """Codes drawn from p(z | y), one for each key."""
         shape, dtype = (self.num_latents,), self.real_dtype
-        return jax.vmap(lambda key: self.prior.prior_sample(key, shape, dtype))(keys)
+        return jax.vmap(lambda key: self._prior().prior_sample(key, shape, dtype))(keys)
 
     def prior_log_prob(
         self, codes: Float[Array, "*samples B Z"], labels: Labels | None = None
     ) -> Float[Array, "*samples B Z"]:
         """log p(z_j | y) in nats, for each latent; given those before it, if they are coupled."""
-        return self.prior.prior_log_prob(codes)
+        return self._prior().prior_log_prob(codes)
 
-    def kl(self, posterior: Any, labels: Labels | None = None) -> Float[Array, "B Z"]:
+    def _prior(self) -> "type[Posterior]":
+        if self.prior is None:
+            raise ValueError(f"prior is None; accepted: a {type(self).__name__} with one")
+        return self.prior
+
+    def kl(self, posterior: "Posterior", labels: Labels | None = None) -> Float[Array, "B Z"]:
         """KL(q(z_j | x) ‖ p(z_j | y)) in nats in closed form; ValueError where there is none."""
         return posterior.kl()
 
     def decode(self, codes: Float[Array, "B Z"], labels: Labels | None = None) -> SiteParams:
         """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
-        codes = check_codes(self, codes)
+        codes = jnp.asarray(check_codes(self, codes))
         labels = checks.labels(labels, self.num_classes, codes.shape[0])
         return self.decode_images(codes, labels)
 
@@ -156,9 +162,9 @@ class Posterior(Protocol):
 class DiagonalGaussian:
     """N(loc, exp(log_scale)²) for each latent; the prior is N(0, 1) (Kingma & Welling 2014)."""
 
-    loc: Any
+    loc: Leaf
     """Means, `[…, Z]`."""
-    log_scale: Any
+    log_scale: Leaf
     """Logarithms of the standard deviations, `[…, Z]`."""
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
@@ -196,7 +202,7 @@ class DiagonalGaussian:
 class IndependentBernoulli:
     """Latents 0 or 1 with these logits of 1; the prior is a fair coin."""
 
-    logits: Any
+    logits: Leaf
     """Log-odds of 1, `[…, Z]`."""
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
@@ -243,7 +249,7 @@ class IndependentBernoulli:
 POSTERIORS = {"gaussian": DiagonalGaussian, "bernoulli": IndependentBernoulli}
 
 
-def check_codes(model: LatentModel, codes: Any) -> Any:
+def check_codes(model: LatentModel, codes: object) -> Array | np.ndarray:
     """Codes as an array. ValueError unless they are real numbers `[B, Z]`."""
     codes = checks.array("codes", codes)
     if codes.ndim != 2 or codes.shape[1] != model.num_latents:

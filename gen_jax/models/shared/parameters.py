@@ -2,18 +2,18 @@
 
 import functools
 import weakref
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from gen_jax import checks
-from gen_jax.models.shared.protocol import check_dtype, has_float64, takes_labels, traits
+from gen_jax.models.shared.protocol import Model, check_dtype, has_float64, takes_labels, traits
 from gen_jax.typing import Variables
 
 
-def check_variables(model: Any, variables: Variables) -> None:
+def check_variables(model: Model, variables: Variables) -> None:
     """ValueError that names the first parameter which is not of this model, or of another shape.
 
     Flax says less, and of parameters that a model does not read nothing.
@@ -28,13 +28,13 @@ def check_variables(model: Any, variables: Variables) -> None:
         checks.same_shapes(variables, expected, type(model).__name__)
 
 
-def abstract_variables(model: Any) -> Any:
+def abstract_variables(model: Model) -> Variables | None:
     """What `init` gives, as shapes. None for a model of one's own that has another `init`."""
     return _abstract_variables(model, has_float64())
 
 
 @functools.lru_cache(maxsize=256)
-def _abstract_variables(model: Any, has_float64: bool) -> Any:
+def _abstract_variables(model: Model, has_float64: bool) -> Variables | None:
     del has_float64
     images = jax.ShapeDtypeStruct((1, *traits(model).image_shape), jnp.int32)
     labels = (jax.ShapeDtypeStruct((1,), jnp.int32),) if takes_labels(model) else ()
@@ -44,19 +44,28 @@ def _abstract_variables(model: Any, has_float64: bool) -> Any:
         return None
 
 
-_last_checked: tuple[Any, Any, list[weakref.ref[Any]]] = (None, None, [])
+class _Checked(NamedTuple):
+    """What `check_parameters` looked at last."""
+
+    model: Model | None
+    form: object
+    """Its PyTreeDef."""
+    leaves: list[weakref.ref[jax.Array]]
 
 
-def check_parameters(model: Any, variables: Variables) -> bool:
+_last_checked = _Checked(None, None, [])
+
+
+def check_parameters(model: Model, variables: Variables) -> bool:
     """`check_variables`, and NonFiniteError where they are not finite. Whether any is traced.
 
     Those of the call before are known, since arrays of JAX do not change.
     """
     global _last_checked
     leaves, form = jax.tree.flatten(variables)
-    last_model, last_form, last_leaves = _last_checked
-    if (model, form) == (last_model, last_form) and all(
-        last() is leaf for last, leaf in zip(last_leaves, leaves, strict=True)
+    last = _last_checked
+    if (model, form) == (last.model, last.form) and all(
+        seen() is leaf for seen, leaf in zip(last.leaves, leaves, strict=True)
     ):
         return False
     check_variables(model, variables)
@@ -64,5 +73,5 @@ def check_parameters(model: Any, variables: Variables) -> bool:
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         return True
     if all(isinstance(leaf, jax.Array) for leaf in leaves):
-        _last_checked = model, form, [weakref.ref(leaf) for leaf in leaves]
+        _last_checked = _Checked(model, form, [weakref.ref(leaf) for leaf in leaves])
     return False

@@ -20,7 +20,7 @@ from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
 from gen_jax.layers.convolution import Head
 from gen_jax.layers.site_layer import draw_pixel, read_row
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
-from gen_jax.typing import Array, Draw, Float, Int, Integer, Labels
+from gen_jax.typing import Array, Carry, Context, Draw, Float, Int, Integer, Labels
 
 
 class PixelRNNCarry(NamedTuple):
@@ -28,7 +28,7 @@ class PixelRNNCarry(NamedTuple):
 
     first: ClassConvCarry
     """Of the first convolution."""
-    layers: tuple[Any, ...]
+    layers: tuple[Carry, ...]
     """Of the layers."""
 
 
@@ -38,7 +38,7 @@ class PixelRNNContext(NamedTuple):
     column: Int[Array, "*W"]
     first: Float[Array, "*W B F2"]
     """For the first convolution: the rows above."""
-    layers: tuple[Any, ...]
+    layers: tuple[Context, ...]
     """For the layers."""
 
 

@@ -10,17 +10,94 @@ from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
 """
 
-from typing import Any, NamedTuple, cast
+import dataclasses
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    TypeGuard,
+    cast,
+    runtime_checkable,
+)
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.typing import Dtype, Labels, Levels
+from gen_jax.likelihoods import Likelihood
+from gen_jax.typing import Dtype, Key, Labels, Levels, Variables
 
 _NEXT_SITE = ("blocks", "init_carry", "begin_block", "step")
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A Flax module that says what its images are and what its output means."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        ...
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """p(pixel | parameters)."""
+        ...
+
+    def init(self, rngs: Key, *args: Any, **kwargs: Any) -> Any:
+        """New variables, from a key, images and labels."""
+        ...
+
+    def apply(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
+        """What `__call__`, or the method named, gives with these variables."""
+        ...
+
+
+@runtime_checkable
+class CodeModel(Model, Protocol):
+    """A model whose images come from a code: an auto-encoder."""
+
+    @property
+    def num_latents(self) -> int:
+        """Latents of a code."""
+        ...
+
+    @property
+    def prior(self) -> object:
+        """The distribution of codes; None if they have none."""
+        ...
+
+    @property
+    def has_real_codes(self) -> bool:
+        """Whether codes are real numbers, and no bits."""
+        ...
+
+
+@runtime_checkable
+class PosteriorModel(CodeModel, Protocol):
+    """A variational auto-encoder: its encoder gives a distribution over codes."""
+
+    @property
+    def estimator(self) -> Literal["reparametrized", "score_function"]:
+        """Of the encoder's gradient, by default: see `gen_jax.objectives.elbo_terms`."""
+        ...
+
+
+@runtime_checkable
+class BlockModel(Model, Protocol):
+    """A model that says in which order it generates, block after block."""
+
+    def blocks(self) -> np.ndarray:
+        """Site ids in generation order, int `[blocks, steps, sites]`; −1 pads."""
+        ...
 
 
 class Traits(NamedTuple):
@@ -28,8 +105,7 @@ class Traits(NamedTuple):
 
     image_shape: tuple[int, int, int]
     """Height, width, channels."""
-    likelihood: Any
-    """A `gen_jax.likelihoods.Likelihood`."""
+    likelihood: Likelihood
     num_classes: int | None
     dtype: Dtype
     real_dtype: Dtype
@@ -42,7 +118,7 @@ class Traits(NamedTuple):
     """Parameters of a site, P."""
 
 
-def traits(model: Any) -> Traits:
+def traits(model: object) -> Traits:
     """The traits of a model. TypeError if it is none."""
     if isinstance(model, type) or not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}; accepted: one such as models.PixelCNN(…)")
@@ -69,32 +145,52 @@ def traits(model: Any) -> Traits:
     )
 
 
-def takes_labels(model: Any) -> bool:
+def takes_labels(model: object) -> bool:
     """Whether it is conditional on classes."""
     return getattr(model, "num_classes", None) is not None
 
 
-def has_code(model: Any) -> bool:
+def has_code(model: object) -> TypeGuard[CodeModel]:
     """Whether images come from a code: then all sites are drawn at once, given it."""
     return hasattr(type(model), "decode")
 
 
-def has_posterior(model: Any) -> bool:
+def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
     return has_code(model) and hasattr(type(model), "encode") and model.prior is not None
 
 
-def has_next_site_view(model: Any) -> bool:
+def has_blocks(model: object) -> TypeGuard[BlockModel]:
+    """Whether it says in which order it generates."""
+    return hasattr(type(model), "blocks")
+
+
+def has_next_site_view(model: Model) -> bool:
     """Whether `scan` can sample it."""
     return all(hasattr(type(model), name) for name in _NEXT_SITE)
 
 
-def has_block_view(model: Any) -> bool:
+def has_block_view(model: Model) -> bool:
     """Whether all sites of a block can be given at once (`AutoregressiveModel`)."""
     return has_next_site_view(model) and hasattr(type(model), "block")
 
 
-def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels | None]:
+def refuse(model: object, accepted: str) -> NoReturn:
+    """Raises the ValueError of a model of the wrong kind."""
+    raise ValueError(f"model is {type(model).__name__}; accepted: {accepted}")
+
+
+def with_code(model: object) -> CodeModel:
+    """The model, if its images come from a code. ValueError for another."""
+    return model if has_code(model) else refuse(model, "an auto-encoder")
+
+
+def with_posterior(model: object) -> PosteriorModel:
+    """The model, if it is a variational auto-encoder. ValueError for another."""
+    return model if has_posterior(model) else refuse(model, "a VAE")
+
+
+def check_inputs(model: Model, images: object, labels: object) -> tuple[Levels, Labels | None]:
     """Images and labels as arrays, of whatever was given: lists, or one label for all.
 
     ValueError unless they have the shapes, types and values that the model takes. Where values
@@ -112,10 +208,12 @@ def check_inputs(model: Any, images: Any, labels: Any) -> tuple[Levels, Labels |
     return images, checks.labels(labels, of.num_classes, images.shape[0])
 
 
-def check_dtype(model: Any) -> None:
+def check_dtype(model: Model) -> None:
     """ValueError if JAX would compute in float32 where the model asks for float64."""
     if traits(model).dtype == "float64" and not has_float64():
-        raise ValueError("dtype is 'float64', which needs jax_enable_x64")
+        raise ValueError(
+            "dtype is 'float64'; accepted, without jax_enable_x64: 'float32', 'bfloat16'"
+        )
 
 
 def has_float64() -> bool:
