@@ -103,6 +103,7 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"cannot read the mask {options.mask}: {error}") from error
         if not isinstance(known, np.ndarray):
+            known.close()
             raise ValueError(
                 f"the mask {options.mask} holds several arrays; a .npy of one is needed"
             )
