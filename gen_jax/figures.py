@@ -1,6 +1,5 @@
 """Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
 from gen_jax import checks
+from gen_jax.files import PathLike, replacing
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _BORDER = (90, 110, 140)
 _TO_COME = (214, 222, 235)  # sites not drawn yet: a colour that no grey image has
-PathLike = str | os.PathLike[str]
 
 
 def to_rgb(images: np.ndarray, levels: int) -> np.ndarray:
@@ -138,11 +137,10 @@ def save_animation(
     frames = [Image.fromarray(tile(frame)) for frame in shown]
     step = max(20, int(1000 * seconds / len(frames)))
     durations = [step] * (len(frames) - 1) + [2000]
-    path = Path(path)
-    frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
-    )
-    return path
+    rest = {"append_images": frames[1:], "duration": durations, "loop": 0, "optimize": True}
+    with replacing(path) as temporary:
+        frames[0].save(temporary, save_all=True, **rest)
+    return Path(path)
 
 
 def save_site_map(
@@ -223,13 +221,15 @@ def _names(names: Sequence[str], sheet: np.ndarray) -> np.ndarray:
 
 
 def _save(rgb: np.ndarray, path: PathLike) -> Path:
-    path = Path(path)
-    Image.fromarray(rgb).save(path)
-    return path
+    with replacing(path) as temporary:
+        Image.fromarray(rgb).save(temporary)
+    return Path(path)
 
 
 def _save_figure(figure: Figure, path: PathLike) -> Path:
-    path = Path(path)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=130)
+    finally:
+        plt.close(figure)
+    return Path(path)

@@ -1,5 +1,6 @@
 """Image files to stored values: colours, transparency, depth, orientation."""
 
+import base64
 import struct
 import zlib
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset
@@ -180,7 +181,17 @@ def test_sixteen_bit_grey(tmp_path: Path):
     assert data.load(DataConfig(str(tmp_path), values="levels")).levels > 60_000
 
 
-def test_sixteen_bit_colours_are_refused_not_cut(tmp_path: Path):
+# 16 x 16 pixels of 10 bits a colour, by libavif.
+AVIF = base64.b85decode(
+    "0000WW^{RQVRmU|00000VRmU|ZE0pPZE0a<O+hh10002%ZDn*}000000000XXk=`10000000000aA{+7000000"
+    "000000000000004sdC7Z2$lO000310016oY;R)#0000)000310RR910RR926951J8vp<RC~0YKW&i*H0003100"
+    "0_kZf0cy000000RRADb}%tRZ)|UJ00000YH4tCZ~y=ROKEUpZvX%Q6lrsCWdHyG000005C8xG5C8xG5O8UDX#f"
+    "BK00RmN3IG5A3}JRLLxCVb000006Ju{|a&BX6cmM(b0ssbp0000NX>e^}0000000001009I60)qqq001LxWMOm"
+    "?015~=4FB7}fPthk4HtrA1i%3D000nmgMR"
+)
+
+
+def test_colours_of_more_than_eight_bits_are_refused_not_cut(tmp_path: Path):
     rgb = np.random.RandomState(0).randint(0, 65536, (6, 5, 3))
     files = {
         "rgb.png": png(rgb, 16, 2),
@@ -188,10 +199,12 @@ def test_sixteen_bit_colours_are_refused_not_cut(tmp_path: Path):
         "rgb.ppm": b"P6 5 6 65535\n" + rgb.astype(">u2").tobytes(),
         "rgb.tif": tiff_of_16_bit_colours(rgb),
     }
+    if features.check("avif"):
+        files["rgb.avif"] = AVIF
     for name, content in files.items():
         file = tmp_path / name
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name} has 16 bits a colour.*uint16 .*npz, or as"):
+        with pytest.raises(ValueError, match=rf"{name} has more than 8 bits .*uint16 .*npz, or as"):
             data.load(str(tmp_path))
         file.unlink()
 

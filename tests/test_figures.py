@@ -1,5 +1,8 @@
 """Pictures show the levels that they are given, where they belong."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +21,21 @@ def test_levels_become_grey_values_from_black_to_white():
     assert rgb[0, 0, 0].tolist() == [0, 0, 0]
     assert rgb[0, 0, 16].tolist() == [255, 255, 255]
     assert (np.diff(rgb[0, 0, :, 0].astype(int)) > 0).all()
+
+
+def test_a_picture_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    images, path = np.zeros((1, 2, 2, 1), np.uint8), tmp_path / "p.png"
+    before = figures.save_grid(images, 2, path).read_bytes()
+
+    def full(image, file, **options):
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*p\.png'"):
+        figures.save_grid(images, 2, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["p.png"]
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("channels", [2, 4])

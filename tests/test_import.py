@@ -71,6 +71,7 @@ for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
 RANK = {
     "typing": -1,
     "checks": 0,
+    "files": 0,
     "keys": 0,
     "meshes": 0,
     "xla": 0,

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from gen_jax import figures, objectives
 from gen_jax.models.shared.protocol import has_posterior
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 from gen_jax.typing import Array
 
 _BASELINES = {"constant": "running-mean", "leave_one_out": "leave-one-out"}
@@ -82,7 +82,7 @@ def measure(options: Options) -> dict[str, Any]:
     run = cli.open_run(options.workdir, options.step)
     if not has_posterior(run.model):
         raise ValueError(f"{type(run.model).__name__} is not a VAE: it has no posterior")
-    folder = cli.output_folder(options, run)
+    folder = results.output_folder(options, run)
     split = cli.load_images(run, options).split
     images = split.images[: options.batch_size]
     labels = None if split.labels is None else split.labels[: len(images)]
@@ -127,7 +127,7 @@ def measure(options: Options) -> dict[str, Any]:
         "constant_baseline": float(constant),
         "model": run.record["model"],
         "step": run.step,
-        **cli.environment(),
+        **results.environment(),
         "rows": rows,
     }
     _report(run, rows, result, folder)
@@ -203,8 +203,8 @@ def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any], fo
         table.add_row(method.name, *(f"{own[k]:.3g}" if k in own else "" for k in counts))
         curves[method.name] = (list(own), list(own.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    print(f"wrote {cli.save_json(folder / 'gradient-variance.json', result)}")
-    cli.picture(
+    print(f"wrote {results.save_json(folder / 'gradient-variance.json', result)}")
+    results.picture(
         figures.save_curves,
         curves,
         folder / "gradient-variance.png",

@@ -28,7 +28,7 @@ from rich.table import Table
 from experiments.benchmarks import timing
 from gen_jax import figures, likelihoods, models, sampling
 from gen_jax.sampling.methods import METHODS, Canvas
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 from gen_jax.scripts.presets import find
 from gen_jax.training.workdir import write_atomically
 from gen_jax.xla import compiler_options
@@ -209,7 +209,7 @@ def _sampler(model: Any, method: str, naive_sites: int) -> Callable[..., Any]:
 
 def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     parameters = f"{type(model).__name__}, {model.num_layers} layers x {model.features} features"
-    environment = cli.environment()
+    environment = results.environment()
     table = Table(title=f"{parameters}, {environment['device']}, medians of {options.repeats}")
     for column in (
         "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from experiments.benchmarks import timing
 from gen_jax import models, training
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 from gen_jax.scripts.presets import find
 from gen_jax.training.workdir import write_atomically
 from gen_jax.xla import compiler_options
@@ -118,7 +118,7 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
 
 
 def _report(options: Options, rows: list[dict[str, Any]]) -> None:
-    environment = cli.environment()
+    environment = results.environment()
     table = Table(title=f"{environment['device']}, medians of {options.repeats}")
     for column in (
         "preset", "batch", "", "s", "images/s", "GFLOP", "GFLOP/s", "matmul", "/ matmul",

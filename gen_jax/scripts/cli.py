@@ -4,14 +4,12 @@ import contextlib
 import dataclasses
 import functools
 import io
-import json
 import operator
 import os
 import signal
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -22,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax_command
-from gen_jax import __version__, data, models, training
+from gen_jax import data, models, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.shared.protocol import check_inputs, has_code, has_posterior, takes_labels
-from gen_jax.training.files import naming
+from gen_jax.training import runtime_log
 from gen_jax.training.schema import with_defaults
-from gen_jax.training.workdir import Workdir, write_atomically
+from gen_jax.training.workdir import Workdir
 
 T = TypeVar("T")
 # On the command line, of one that the library knows: tyro cannot build a protocol.
@@ -62,6 +60,8 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
     except (ValueError, OSError) as error:
         fail(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if runtime_log.of_a_lost_peer(error):
+            runtime_log.end_without_peers(error)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         fail(f"not enough memory: {str(error).splitlines()[0] if str(error) else ''}")
@@ -74,6 +74,7 @@ def run(main: Callable[..., None], *arguments: Any) -> None:
 def fail(message: str, status: int = 2) -> None:
     """Ends the script with one line on stderr."""
     _say("error: " + message)
+    runtime_log.leave(status)
     sys.exit(status)
 
 
@@ -289,51 +290,6 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     return Images(split, name, dataset.name, dataset.binarization, dataset.levels)
 
 
-def output_folder(options: RunOptions, run: Run) -> Path:
-    """Where results go: to be asked before anything is computed. ValueError if nothing can."""
-    # The same paths are refused as for a run: empty, remote, of nobody.
-    folder = run.workdir.path if options.output is None else Workdir(options.output).path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"nothing can be written in {folder} ({error.strerror}); name a folder with --output"
-        ) from error
-    return folder
-
-
-def save_arrays(path: Path, **arrays: Any) -> Path:
-    """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with naming(path):
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **{k: v for k, v in arrays.items() if v is not None})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return path
-
-
-def save_json(path: Path, result: Mapping[str, Any]) -> Path:
-    """A JSON file, whole or not at all. ValueError for NaN, which JSON does not have."""
-    write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def picture(save: Callable[..., Path], *arguments: Any, **options: Any) -> Path | None:
-    """The path that `save` wrote, said; what goes wrong with a picture ends nothing."""
-    try:
-        path = save(*arguments, **options)
-    except (OSError, ValueError, MemoryError) as error:
-        print(f"warning: a picture is missing: {' '.join(str(error).split())}", file=sys.stderr)
-        return None
-    say(f"wrote {path}")
-    return path
-
-
 def noise_key(seed: int) -> jax.Array:
     """The key of a seed. ValueError if it has more than 64 bits."""
     if not -(2**63) <= seed < 2**63:
@@ -453,15 +409,8 @@ def labels_for(
     return np.full(count, number, np.int32)
 
 
-def environment() -> dict[str, Any]:
-    """Device and versions, for results."""
-    import flax
-
-    devices = jax.devices()
-    return {
-        "device": f"{len(devices)} x {devices[0].device_kind}",
-        "gen_jax": __version__,
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "python": sys.version.split()[0],
-    }
+def class_columns(names: Sequence[str] | None, count: int) -> dict[str, Any]:
+    """How a grid of `count` samples of all classes in turn shows their names: one a column."""
+    if names is None or len(names) > min(20, count):
+        return {}
+    return {"columns": len(names), "names": names}

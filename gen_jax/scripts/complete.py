@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gen_jax import figures, sampling
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def complete(options: Options) -> Path:
     run = cli.open_run(options.workdir, options.step)
     cli.autoregressive(run.model)
     known = _known(options, run.model.image_shape)
-    folder = cli.output_folder(options, run)
+    folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     originals, labels = source.split.images[: options.num_images], source.split.labels
     count, ways = len(originals), options.num_completions
@@ -66,7 +66,7 @@ def complete(options: Options) -> Path:
     number = -(-count * ways // chunk_size)
     completed = np.concatenate(list(cli.track(chunks, number, "completing")))
     completions = completed.reshape(count, ways, *originals.shape[1:])
-    path = cli.save_arrays(
+    path = results.save_arrays(
         folder / "completions.npz",
         originals=originals,
         known=known,
@@ -82,7 +82,7 @@ def complete(options: Options) -> Path:
         f"{ways} completions of {count} images, {source.name} (columns: original, known, "
         f"completions); wrote {path}"
     )
-    cli.picture(
+    results.picture(
         figures.save_completions,
         originals[:40],
         known,

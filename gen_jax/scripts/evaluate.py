@@ -10,7 +10,7 @@ import numpy as np
 
 from gen_jax import data, figures, objectives, training
 from gen_jax.models.shared.protocol import has_code, has_posterior
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 from gen_jax.training.workdir import write_atomically
 
 
@@ -46,7 +46,7 @@ def evaluate(options: Options) -> dict[str, Any]:
             f"num_samples is {options.num_samples}, for {type(run.model).__name__}; accepted: 0, "
             "or at least 1 for a VAE"
         )
-    folder = cli.output_folder(options, run)
+    folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     split, name = source.split, source.name
     mesh = training.make_mesh()
@@ -78,7 +78,7 @@ def evaluate(options: Options) -> dict[str, Any]:
         "model": run.record["model"],
         "step": run.step,
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
-        **cli.environment(),
+        **results.environment(),
     }
     lines: list[str] = []  # said once all of it is on the disk
     about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
@@ -105,7 +105,7 @@ def evaluate(options: Options) -> dict[str, Any]:
     if options.classify and autoregressive and run.model.num_classes is not None:
         result["accuracy"] = classify(run, split, batches)
         lines.append(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
-    path = cli.save_json(folder / f"evaluation-{name}.json", result)
+    path = results.save_json(folder / f"evaluation-{name}.json", result)
     each = _save_scores(folder / f"evaluation-{name}.{options.scores}", columns)
     for line in (*lines, f"wrote {path}, and {each} with one value an image"):
         cli.say(line)
@@ -114,7 +114,7 @@ def evaluate(options: Options) -> dict[str, Any]:
         labels = None if split.labels is None else split.labels[some]
         nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
         path = folder / f"surprise-{name}.png"
-        cli.picture(
+        results.picture(
             figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
         )
     return result
@@ -124,7 +124,7 @@ def _save_scores(path: Path, columns: Mapping[str, np.ndarray | None]) -> Path:
     """One row an image, in the order of the split: .npz or .csv."""
     present = {key: value for key, value in columns.items() if value is not None}
     if path.suffix == ".npz":
-        return cli.save_arrays(path, **present)
+        return results.save_arrays(path, **present)
     rows = zip(*(value.tolist() for value in present.values()), strict=True)
     lines = (",".join(map(repr, row)) for row in rows)
     write_atomically(path, "\n".join([",".join(present), *lines]) + "\n")

@@ -16,7 +16,7 @@ import numpy as np
 
 from gen_jax import figures, inversion, objectives
 from gen_jax.models.shared.protocol import has_code, has_posterior
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 
 _CHUNK = 100  # images whose codes are sought at once
 
@@ -50,7 +50,7 @@ def reconstruct(options: Options) -> dict[str, Any]:
     model = run.model
     if not has_code(model):
         raise ValueError(f"{type(model).__name__} has no code to reconstruct from")
-    folder = cli.output_folder(options, run)
+    folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
     labels = _rows(source.split.labels, slice(0, len(images)))
@@ -81,7 +81,7 @@ def reconstruct(options: Options) -> dict[str, Any]:
     for way, fit in fits.items():
         error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
         result[way] = {"nats": float(fit.mean()), "nats_standard_error": error}
-    path = cli.save_json(folder / f"reconstructions-{name}.json", result)
+    path = results.save_json(folder / f"reconstructions-{name}.json", result)
     for way in fits:
         nats, error = result[way].values()
         within = "" if error is None else f" ± {error:.2f}"
@@ -92,12 +92,12 @@ def reconstruct(options: Options) -> dict[str, Any]:
     rows = {"original": images[shown].astype(np.float64)}
     for way, code in codes.items():
         rows[way] = cli.expected_images(run, code[shown], _rows(labels, shown))
-    cli.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{name}.png")
+    results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{name}.png")
     first = next(iter(codes.values()))
     if len(images) > 1:
-        cli.picture(_interpolate, run, first, images, labels, folder)
+        results.picture(_interpolate, run, first, images, labels, folder)
     if model.num_latents == 2 and model.has_real_codes:
-        cli.picture(_plane, run, first, options.plane, folder)
+        results.picture(_plane, run, first, options.plane, folder)
     return result
 
 

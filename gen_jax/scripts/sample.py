@@ -4,14 +4,13 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from gen_jax import figures, sampling, training
 from gen_jax.models.shared.protocol import has_code
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ def sample(options: Options) -> Path:
     run = cli.open_run(options.workdir, options.step)
     names, levels = run.class_names, run.model.likelihood.levels
     labels = cli.labels_for(run.model, options.num_images, options.label, names)
-    folder = cli.output_folder(options, run)
+    folder = results.output_folder(options, run)
     chunk_size = min(options.chunk_size, options.num_images)
     mesh = training.make_mesh() if jax.device_count() > 1 else None
     if mesh is not None:
@@ -64,7 +63,7 @@ def sample(options: Options) -> Path:
     number = -(-options.num_images // chunk_size)
     images = np.concatenate(list(cli.track(chunks, number, "drawing")))
     seconds = time.perf_counter() - start
-    path = cli.save_arrays(
+    path = results.save_arrays(
         folder / "samples.npz",
         images=images,
         labels=labels,
@@ -80,17 +79,15 @@ def sample(options: Options) -> Path:
     )
 
     shown = slice(0, 400)
-    grid: dict[str, Any] = {}
-    if names is not None and options.label is None and len(names) <= min(20, len(images)):
-        grid = {"columns": len(names), "names": names}  # classes in turn: each has a column
-    cli.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)
+    grid = cli.class_columns(names if options.label is None else None, len(images))
+    results.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)
     if has_code(run.model):
         classes, ids = None if labels is None else labels[shown], np.arange(len(images[shown]))
         codes = sampling.prior_codes(run.model, run.variables, key, ids, classes)
         means = cli.expected_images(run, codes, classes)
-        cli.picture(figures.save_grid, means, levels, folder / "sample-means.png", **grid)
+        results.picture(figures.save_grid, means, levels, folder / "sample-means.png", **grid)
     elif options.animate:
         order = sampling.generation_order(run.model)
         frames, drawn = figures.canvases(images[:16], order, 48)
-        cli.picture(figures.save_animation, frames, drawn, levels, folder / "samples.gif")
+        results.picture(figures.save_animation, frames, drawn, levels, folder / "samples.gif")
     return path

@@ -78,15 +78,18 @@ def train(options: Options) -> training.TrainResult:
         process_count=jax.process_count(),
     )
     draws = not has_code(model) or model.prior is not None
+    names = dataset.class_names if model.num_classes is not None else None
+    count = 16 if names is None or len(names) > 20 else cli.round_up(16, len(names))
 
     def on_sample(step: int, variables: Any) -> None:
         images = sampling.sample(
-            model, variables, jax.random.key(0), 16, labels=cli.labels_for(model, 16, None)
+            model, variables, jax.random.key(0), count, labels=cli.labels_for(model, count, None)
         )
         if jax.process_index() == 0:
             (folder.path / "samples").mkdir(exist_ok=True)
             path = folder.path / "samples" / f"step_{step:07d}.png"
-            figures.save_grid(np.asarray(images), model.likelihood.levels, path)
+            grid = cli.class_columns(names, count)
+            figures.save_grid(np.asarray(images), model.likelihood.levels, path, **grid)
 
     result = training.train(
         model,

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from gen_jax.training.files import naming, write_atomically
+from gen_jax.files import naming, write_atomically
 
 ARRAYS = ("params", "ema", "optimizer")
 _ITEMS = {*ARRAYS, "data"}

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gen_jax import meshes
+from gen_jax.training import runtime_log
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
     Batch,
@@ -38,8 +39,10 @@ StepFunction = Callable[[TrainState, Batch, Key], tuple[TrainState, dict[str, Ar
 def initialize_distributed() -> None:
     """Joins the processes of a cluster job (SLURM, Kubernetes, Open MPI, TPU pods); call first.
 
-    Raises ValueError where no cluster is found.
+    If one of them dies, the others end within a minute, and say so in one line; for that what JAX's
+    runtime logs goes through `runtime_log`. Raises ValueError where no cluster is found.
     """
+    runtime_log.install()
     try:
         # The others learn of one that died, or that ended with an error, by these.
         jax.distributed.initialize(heartbeat_timeout_seconds=20, shutdown_timeout_seconds=20)

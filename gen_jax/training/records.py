@@ -13,8 +13,8 @@ import tensorboardX
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gen_jax.files import naming, write_atomically
 from gen_jax.training.evaluation import Evaluation
-from gen_jax.training.files import naming, write_atomically
 from gen_jax.training.workdir import Workdir
 
 _QUIET_SECONDS = 30.0

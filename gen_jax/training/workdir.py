@@ -22,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from gen_jax.files import naming, write_atomically
 from gen_jax.training import checkpoint_files
-from gen_jax.training.files import naming, write_atomically
 from gen_jax.training.schema import FORMAT, check_run, with_defaults
 
 Record: TypeAlias = Mapping[str, Any]

@@ -12,7 +12,7 @@ from PIL import Image
 
 import gen_jax
 from gen_jax import data, figures, objectives
-from gen_jax.scripts import cli, complete, evaluate, reconstruct, sample
+from gen_jax.scripts import cli, complete, evaluate, reconstruct, results, sample
 
 
 def names(folder):
@@ -139,16 +139,16 @@ def test_a_picture_that_fails_ends_nothing(tiny_run, tmp_path, monkeypatch, caps
 
 
 def test_a_result_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = cli.save_arrays(tmp_path / "a.npz", x=np.arange(3), nothing=None)
+    path = results.save_arrays(tmp_path / "a.npz", x=np.arange(3), nothing=None)
     assert np.load(path).files == ["x"]
 
     def full(file, **arrays):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(OSError, match="No space left"):
-        cli.save_arrays(path, x=np.arange(9))
+        results.save_arrays(path, x=np.arange(9))
     assert np.load(path)["x"].size == 3
     assert names(tmp_path) == {"a.npz"}
 

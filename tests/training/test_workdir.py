@@ -10,7 +10,7 @@ import pytest
 
 from gen_jax import likelihoods, models, training
 from gen_jax.data import DataConfig
-from gen_jax.training.files import write_atomically
+from gen_jax.files import write_atomically
 from gen_jax.training.workdir import Workdir
 
 MODEL = models.GatedPixelCNN((4, 4, 1), likelihoods.Categorical(17))

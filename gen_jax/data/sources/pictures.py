@@ -59,8 +59,8 @@ class Decoder:
                     image = _turned(image)
         if deep:
             raise ValueError(
-                f"{name} has 16 bits a colour, of which Pillow keeps 8: store such images as uint16"
-                " [N, H, W, C] in a .npz, or as 8-bit files"
+                f"{name} has more than 8 bits a colour, of which Pillow keeps 8: store such images"
+                " as uint16 [N, H, W, C] in a .npz, or as 8-bit files"
             )
         if image.mode == "F":
             raise ValueError(
@@ -179,7 +179,7 @@ def _raw_mode(image: Any) -> str:
 
 
 def _is_cut(image: Any, content: bytes) -> bool:
-    """Whether Pillow would keep the upper 8 of 16 bits only, which it does without a word."""
+    """Whether Pillow would keep the upper 8 of more bits only, which it does without a word."""
     if image.mode.startswith(("I", "F")):
         return False
     if image.format == "PPM":
@@ -187,6 +187,9 @@ def _is_cut(image: Any, content: bytes) -> bool:
     if image.format == "JPEG2000":
         start = content.find(b"\xff\x4f\xff\x51")  # the codestream's size segment
         return start >= 0 and (content[start + 42] & 127) + 1 > 8
+    if image.format == "AVIF":
+        start = content.find(b"av1C")  # the codec's configuration, whose third byte says it
+        return start >= 0 and bool(content[start + 6] & 64)
     return ";16" in _raw_mode(image) or any(tile[0] == "SGI16" for tile in image.tile)
 
 
