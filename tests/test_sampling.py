@@ -1,5 +1,6 @@
 """Three methods, one distribution: equal images, the model's frequencies, exact completion."""
 
+import contextlib
 import functools
 import itertools
 
@@ -17,7 +18,7 @@ from gen_jax import likelihoods, objectives, sampling
 from gen_jax.sampling.methods import methods_of
 
 from .cases import (
-    CASES,
+    FEW,
     MODELS,
     by_site,
     chain_rule,
@@ -61,12 +62,7 @@ def in_double(name, case):
 # Equal images.
 
 
-# That both views agree is shown for every model and likelihood (`test_models`), and a likelihood
-# does not know the model: every model with channels drawn apart, and every likelihood with one.
-SAMPLED = [case for case in CASES if case[1] == "categorical-rgb" or case[0] == "GatedPixelCNN"]
-
-
-@pytest.fixture(scope="module", params=SAMPLED, ids="-".join)
+@pytest.fixture(scope="module", params=FEW, ids="-".join)
 def double(request):
     """Model and variables in float64; of module scope, so that a case compiles once."""
     with jax.enable_x64(True):
@@ -188,6 +184,11 @@ def draws_from_whole_image(model, variables, images, labels, temperature=1.0):
     return model.likelihood.draw(params, noise, temperature, sites, known)
 
 
+# As everywhere but in these tests, where it takes seconds: one convolutional, one recurrent model
+# and one with attention.
+OPTIMIZED = ("GatedPixelCNN", "DiagonalBiLSTM", "ImageTransformer-2d")
+
+
 @pytest.mark.parametrize(
     ("name", "case", "likelihood"),
     [(name, "categorical-rgb", likelihoods.Categorical(256)) for name in MODELS]
@@ -197,7 +198,7 @@ def test_float32_sites_are_draws_of_the_whole_image(name, case, likelihood):
     """At most 1 site in 1,000 differs when drawn again from the finished image's parameters."""
     model = make(name, case, (8, 8), likelihood=likelihood, num_layers=1)
     variables, labels = perturbed(model), some_labels(model, 32)
-    with optimized():  # as everywhere but in these tests
+    with optimized() if name in OPTIMIZED else contextlib.nullcontext():
         images = sample(model, variables, 32)
         again = draws_from_whole_image(model, variables, images, labels)
     assert images.dtype == np.uint8

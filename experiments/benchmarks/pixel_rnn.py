@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         images = np.random.RandomState(0).randint(
             model.likelihood.levels, size=(options.batch_size, *model.image_shape), dtype=np.int32
         )
-        variables = model.init(jax.random.key(0), images[:1])
+        variables = jax.jit(model.init)(jax.random.key(0), images[:1])
         ours, _ = timing.compile_call(model.apply, variables, images)
         theirs, _ = timing.compile_call(
             lambda v, x, model=model, plain=plain: plain(model, v["params"], x), variables, images

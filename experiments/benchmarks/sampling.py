@@ -91,7 +91,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _random(model: models.ImageModel) -> Any:
     labels = None if model.num_classes is None else np.zeros(1, np.int32)
-    return model.init(jax.random.key(0), np.zeros((1, *model.image_shape), np.uint8), labels)
+    images = np.zeros((1, *model.image_shape), np.uint8)
+    return jax.jit(model.init)(jax.random.key(0), images, labels)
 
 
 def _measure(

@@ -8,6 +8,7 @@ apart.
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
     if labels is not None:
         inputs["labels"] = np.asarray(labels, np.int32)
 
-    state = training.init_state(model, optimizer, jax.random.key(0))
+    create = functools.partial(training.init_state, model, optimizer)
+    state = jax.jit(create)(jax.random.key(0))
 
     def one_pass(variables: Any, inputs: Any) -> Any:
         return model.apply(variables, inputs["images"], inputs.get("labels"))

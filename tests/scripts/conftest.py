@@ -1,9 +1,13 @@
 """A tiny trained run, made by the training script itself."""
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -31,18 +35,43 @@ def train_tiny(workdir, *options, preset="gated-pixelcnn-digits"):
     train.main([preset, *TINY, f"--workdir={workdir}", *options])
 
 
-def command(script, *arguments, timeout=300):
-    """Runs a script as a user does, in a new process with one device."""
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return subprocess.run(
+class Result(NamedTuple):
+    """What a script that is over leaves in its terminal."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(script, *arguments):
+    """`python -m experiments.SCRIPT …`, in this process: no second one imports and compiles."""
+    file, output, errors = script.replace(".", "/") + ".py", io.StringIO(), io.StringIO()
+    status = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / "experiments" / file), run_name="__main__")
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return Result(status, output.getvalue(), errors.getvalue())
+
+
+def new_process(script, *arguments):
+    """The same as a user does it: with one device, and all that these tests set up left out."""
+    process = subprocess.run(
         [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "XLA_FLAGS": ""},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=300,
         check=False,
     )
+    return Result(process.returncode, process.stdout, process.stderr)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from experiments.benchmarks import (
 )
 from gen_jax.scripts import cli, complete, demo, evaluate, reconstruct, sample, train
 from gen_jax.training.workdir import Workdir
-from tests.scripts.conftest import TINY, command
+from tests.scripts.conftest import TINY, new_process
 
 SCRIPTS = {
     "train": train,
@@ -212,7 +212,7 @@ def test_mistake_is_one_line_and_status_2(arguments, message, places, capsys, mo
 
 
 def test_a_mistake_has_no_traceback_in_a_new_process(tmp_path):
-    result = command("sample", tmp_path / "nowhere")
+    result = new_process("sample", tmp_path / "nowhere")
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "nowhere" in result.stderr

@@ -68,7 +68,7 @@ def test_samples_and_their_means(tiny_vae_run):
         ("discrete-vae-mnist", {"encoder"}),
     ],
 )
-def test_every_kind_goes_through_every_script(tmp_path, preset, ways, optimized):
+def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
     options = [*TINY_CODES, f"--workdir={tmp_path / 'run'}"]
     if preset == "discrete-vae-mnist":
         options += ["--data.name=digits", "--data.binarize=threshold"]

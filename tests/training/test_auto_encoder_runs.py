@@ -1,5 +1,6 @@
 """Auto-encoders train on what autoregressive models train on: resume, devices, running mean."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -15,6 +16,7 @@ from . import tiny
 COMMON = {"likelihood": likelihoods.Bernoulli(), "num_latents": 3, "hidden": (6,)}
 BITS = models.VAE(tiny.SHAPE, **COMMON, latents="bernoulli")
 SCORE = training.ELBO(2, estimator="score_function", baseline="constant")
+CONFIG = dataclasses.replace(tiny.CONFIG, eval_every=10)
 RUNS = {
     "bits": (BITS, SCORE),
     "gaussian": (models.VAE(tiny.SHAPE, **COMMON), training.IWAE(3)),
@@ -32,7 +34,8 @@ def batches():
 
 def train(workdir, name, **kwargs):
     model, objective = RUNS[name]
-    return tiny.train(workdir, model=model, objective=objective, batches=batches(), **kwargs)
+    kwargs = {"config": CONFIG, "objective": objective, "batches": batches()} | kwargs
+    return tiny.train(workdir, model=model, **kwargs)
 
 
 class Killed(BaseException):
@@ -112,9 +115,7 @@ def test_accumulation_sees_every_image_with_its_own_code(tmp_path):
 def test_another_objective_is_another_run(tmp_path):
     train(tmp_path, "gaussian")
     with pytest.raises(ValueError, match=r"objective\.num_samples is 3 there, 4 here"):
-        tiny.train(
-            tmp_path, model=RUNS["gaussian"][0], objective=training.IWAE(4), batches=batches()
-        )
+        train(tmp_path, "gaussian", objective=training.IWAE(4))
 
 
 @pytest.mark.parametrize("warmup", [0, 7])
