@@ -76,7 +76,8 @@ def _scan_strips(
         new: States = []
         for n, (x, (state, memory)) in enumerate(zip(maps, states, strict=True)):
             above = jnp.pad(state[:-1], ((1, 0), (0, 0), (0, 0)))
-            new.append(cell(n, x, state * inside, above, memory * inside))
+            state, memory = cell(n, x, state * inside, above, memory * inside)
+            new.append((state, memory))
         return (new, inside_next), [state for state, _ in new]
 
     xs = ([_skew(x) for x in maps], jnp.asarray(inside[1:]))

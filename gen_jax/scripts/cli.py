@@ -251,6 +251,8 @@ class Images(NamedTuple):
     """Where they come from."""
     binarization: str
     levels: int
+    fingerprint: str
+    """Hash of the content of all its splits."""
 
 
 def load_images(run: Run, options: ImageOptions) -> Images:
@@ -297,7 +299,9 @@ def load_images(run: Run, options: ImageOptions) -> Images:
         say(f"{config.name} holds the data of this run")
     if not known:
         name = f"{Path(os.path.abspath(dataset.name)).stem}-{name}"
-    return Images(split, name, dataset.name, dataset.binarization, dataset.levels)
+    return Images(
+        split, name, dataset.name, dataset.binarization, dataset.levels, dataset.fingerprint
+    )
 
 
 def noise_key(seed: int) -> jax.Array:

@@ -50,6 +50,7 @@ def evaluate(options: Options) -> Json:
     folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     split, name = source.split, source.name
+    file_name = results.name_for(folder, "evaluation", source)
     mesh = training.make_mesh()
     batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
 
@@ -73,6 +74,7 @@ def evaluate(options: Options) -> Json:
         "images": scored.count,
         "data": source.dataset,
         "split": name,
+        "fingerprint": source.fingerprint,
         "binarization": source.binarization,
         "levels": source.levels,
         "augmentation": run.augmentation,
@@ -106,15 +108,15 @@ def evaluate(options: Options) -> Json:
     if options.classify and autoregressive and takes_labels(run.model):
         result["accuracy"] = classify(run, split, batches)
         lines.append(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
-    path = results.save_json(folder / f"evaluation-{name}.json", result)
-    each = _save_scores(folder / f"evaluation-{name}.{options.scores}", columns)
+    path = results.save_json(folder / f"evaluation-{file_name}.json", result)
+    each = _save_scores(folder / f"evaluation-{file_name}.{options.scores}", columns)
     for line in (*lines, f"wrote {path}, and {each} with one value an image"):
         cli.say(line)
     if autoregressive:
         some = slice(0, 12)
         labels = None if split.labels is None else split.labels[some]
         nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
-        path = folder / f"surprise-{name}.png"
+        path = folder / f"surprise-{file_name}.png"
         results.picture(
             figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
         )

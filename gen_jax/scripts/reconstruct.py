@@ -52,6 +52,7 @@ def reconstruct(options: Options) -> Json:
     source = cli.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
     labels = _rows(source.split.labels, slice(0, len(images)))
+    file_name = results.name_for(folder, "reconstructions", source)
 
     found, errors = [], []
     chunks = range(0, len(images), _CHUNK)
@@ -77,11 +78,17 @@ def reconstruct(options: Options) -> Json:
     fits = {
         way: np.concatenate([np.asarray(part[way], np.float64) for part in errors]) for way in codes
     }
-    result: Json = {"split": name, "images": len(images), "step": run.step}
+    result: Json = {
+        "data": source.dataset,
+        "split": name,
+        "fingerprint": source.fingerprint,
+        "images": len(images),
+        "step": run.step,
+    }
     for way, fit in fits.items():
         error = float(fit.std(ddof=1)) / math.sqrt(len(fit)) if len(fit) > 1 else None
         result[way] = {"nats": float(fit.mean()), "nats_standard_error": error}
-    path = results.save_json(folder / f"reconstructions-{name}.json", result)
+    path = results.save_json(folder / f"reconstructions-{file_name}.json", result)
     for way in fits:
         nats, error = result[way].values()
         within = "" if error is None else f" ± {error:.2f}"
@@ -92,7 +99,7 @@ def reconstruct(options: Options) -> Json:
     rows = {"original": images[shown].astype(np.float64)}
     for way, code in codes.items():
         rows[way] = cli.expected_images(run, code[shown], _rows(labels, shown))
-    results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{name}.png")
+    results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{file_name}.png")
     first = next(iter(codes.values()))
     if len(images) > 1:
         results.picture(_interpolate, run, first, images, labels, folder)

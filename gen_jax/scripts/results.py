@@ -13,7 +13,7 @@ import numpy as np
 
 from gen_jax import __version__
 from gen_jax.files import replacing, write_atomically
-from gen_jax.scripts.cli import Run, RunOptions, say
+from gen_jax.scripts.cli import Images, Run, RunOptions, say
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import ArrayLike, Json
 
@@ -33,6 +33,21 @@ def output_folder(options: RunOptions, run: Run) -> Path:
             f"nothing can be written in {folder} ({error.strerror}); name a folder with --output"
         ) from error
     return folder
+
+
+def name_for(folder: Path, what: str, images: Images) -> str:
+    """What files of a result are called after: the images' name.
+
+    With a hash of their data's content where the folder holds that result of other data, from
+    elsewhere, which are called the same.
+    """
+    try:
+        there = json.loads((folder / f"{what}-{images.name}.json").read_text(encoding="utf-8"))
+        other = there["fingerprint"] != images.fingerprint
+        other &= os.path.abspath(there["data"]) != os.path.abspath(images.dataset)
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of an older version
+        other = False
+    return f"{images.name}-{images.fingerprint[:8]}" if other else images.name
 
 
 def save_arrays(path: Path, **arrays: ArrayLike | Sequence[str] | None) -> Path:

@@ -92,6 +92,26 @@ def test_ones_own_images_are_scored_in_their_order(tiny_run, own_images, tmp_pat
     np.testing.assert_allclose([float(row["nats"]) for row in rows], nats, rtol=1e-5)
 
 
+def test_own_sets_of_one_file_name_have_results_of_their_own(tiny_run, own_images, tmp_path):
+    """The first keeps the plain name, also when it is scored again or has changed."""
+    images, _ = own_images
+    names = []
+    for folder, shown in (("a", images), ("b", images[::-1]), ("a", images), ("a", images[:5])):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        np.savez(tmp_path / folder / "mine.npz", images=shown)
+        where = data.DataConfig(str(tmp_path / folder / "mine.npz"), values="levels", levels=17)
+        output = tmp_path / "results"
+        before = {path: path.read_bytes() for path in output.glob("*.json")}
+        result = evaluate.evaluate(evaluate.Options(str(tiny_run), data=where, output=str(output)))
+        written = {path for path in output.glob("*.json") if path.read_bytes() != before.get(path)}
+        names.append({path.stem for path in written})
+        assert result["split"] == "mine-all"
+    assert names[0] == names[3] == {"evaluation-mine-all"}
+    assert names[2] == set()  # the same again
+    (second,) = names[1]
+    assert second.startswith("evaluation-mine-all-")
+
+
 def test_a_set_that_the_model_cannot_take_is_refused(tiny_run, own_images, tmp_path, capsys):
     _, path = own_images
     cases = {
