@@ -1,6 +1,7 @@
 """The files that the scripts write: where they go, whole or not at all, and what they say."""
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
