@@ -245,15 +245,15 @@ def same_shapes(variables: object, expected: Variables, model: str) -> None:
         if collection not in variables:
             keys = ", ".join(map(repr, variables)) or "none"
             raise ValueError(f"variables has no {collection!r} (its keys: {keys}); {accepted}")
-        given, wanted = _shapes(variables[collection]), _shapes(tree)
-        for path in [*wanted, *given]:
+        found, wanted = _shapes(variables[collection]), _shapes(tree)
+        for path in [*wanted, *found]:
             name = f"variables[{collection!r}]{path}"
-            if path not in given:
+            if path not in found:
                 raise ValueError(f"{name} is missing; {model} has it, {wanted[path]}")
             if path not in wanted:
                 raise ValueError(f"{name} is no parameter of {model}; it has {len(wanted)} others")
-            if given[path] != wanted[path]:
-                raise ValueError(f"{name} has shape {given[path]}; accepted: {wanted[path]}")
+            if found[path] != wanted[path]:
+                raise ValueError(f"{name} has shape {found[path]}; accepted: {wanted[path]}")
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -100,14 +100,14 @@ def save_completions(
     return _save(tile(rows, columns=len(columns)), path)
 
 
-def canvases(
+def frames(
     images: np.ndarray, order: np.ndarray, num_frames: int, known: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """How `images` came to be: levels `[frames, B, H, W, C]` and which of them stood by then.
 
     `order` are site ids in generation order (`gen_jax.sampling.generation_order`). A drawn site
-    never changes, so the canvas after n sites is the image's first n sites, and what was `known`.
-    Sites to come are 0. Frames are evenly spaced from the empty canvas to the whole image.
+    never changes, so the frame after n sites is the image's first n sites, and what was `known`.
+    Sites to come are 0. Frames are evenly spaced from an empty one to the whole image.
     """
     num_frames = checks.whole("num_frames", num_frames, 1)
     rank = np.empty(order.size, np.int64)
@@ -122,24 +122,24 @@ def canvases(
 
 
 def save_animation(
-    canvases: np.ndarray,
+    frames: np.ndarray,
     drawn: np.ndarray,
     levels: int,
     path: PathLike,
     seconds: float = 6.0,
 ) -> Path:
-    """A GIF of canvases `[frames, N, H, W, C]`; sites that `drawn` lacks have their own colour.
+    """A GIF of frames `[frames, N, H, W, C]`; sites that `drawn` lacks have their own colour.
 
     It rests on the last frame for two seconds and starts again.
     """
-    whole = _drawn_as(np.broadcast_to(drawn, canvases.shape)).all(axis=-1, keepdims=True)
-    shown = np.where(whole, to_rgb(canvases, levels), np.array(_TO_COME, np.uint8))
-    frames = [Image.fromarray(tile(frame)) for frame in shown]
-    step = max(20, int(1000 * seconds / len(frames)))
-    durations = [step] * (len(frames) - 1) + [2000]
-    rest = {"append_images": frames[1:], "duration": durations, "loop": 0, "optimize": True}
+    whole = _drawn_as(np.broadcast_to(drawn, frames.shape)).all(axis=-1, keepdims=True)
+    shown = np.where(whole, to_rgb(frames, levels), np.array(_TO_COME, np.uint8))
+    pictures = [Image.fromarray(tile(frame)) for frame in shown]
+    step = max(20, int(1000 * seconds / len(pictures)))
+    durations = [step] * (len(pictures) - 1) + [2000]
+    rest = {"append_images": pictures[1:], "duration": durations, "loop": 0, "optimize": True}
     with replacing(path) as temporary:
-        frames[0].save(temporary, save_all=True, **rest)
+        pictures[0].save(temporary, save_all=True, **rest)
     return Path(path)
 
 

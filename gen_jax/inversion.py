@@ -103,11 +103,11 @@ def encode_by_inversion(
     if chunk == count:
         return _invert(*settings, images, labels, starts)
     found = []
-    for first in range(0, count, chunk):  # as many in the last, which repeats one
-        rows = np.minimum(np.arange(first, first + chunk), count - 1)
-        some_labels = None if labels is None else labels[rows]
-        part = _invert(*settings, images[rows], some_labels, starts[:, rows])
-        found.append(Inversion(*(x[: count - first] for x in part)))
+    for start in range(0, count, chunk):  # as many in the last, which repeats one
+        at = np.minimum(np.arange(start, start + chunk), count - 1)
+        some_labels = None if labels is None else labels[at]
+        part = _invert(*settings, images[at], some_labels, starts[:, at])
+        found.append(Inversion(*(x[: count - start] for x in part)))
     return Inversion(*(jnp.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
@@ -127,7 +127,7 @@ def _invert(
         optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
         def invert(codes: Float[Array, "B Z"]) -> Inversion:
-            def objective(codes: Array) -> tuple[Array, Inversion]:
+            def loss(codes: Array) -> tuple[Array, Inversion]:
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
                 prior = DiagonalGaussian.prior_log_prob(codes)
                 if decoder.prior is not None:
@@ -137,17 +137,17 @@ def _invert(
 
             def step(state: _Search, _: None) -> tuple[_Search, None]:
                 codes, moments, best = state
-                gradient, seen = jax.grad(objective, has_aux=True)(codes)
+                gradient, seen = jax.grad(loss, has_aux=True)(codes)
                 updates, moments = optimizer.update(gradient, moments, codes)
                 codes = jnp.asarray(optax.apply_updates(codes, updates), codes.dtype)
                 return _Search(codes, moments, _better(best, seen)), None
 
-            first = Inversion(
+            nothing_seen = Inversion(
                 codes, *(jnp.full(codes.shape[:1], jnp.nan, codes.dtype) for _ in range(2))
             )
-            state = _Search(codes, optimizer.init(codes), first)
+            state = _Search(codes, optimizer.init(codes), nothing_seen)
             (codes, _, best), _ = jax.lax.scan(step, state, None, num_steps)
-            return _better(best, objective(codes)[1])
+            return _better(best, loss(codes)[1])
 
         found = jax.vmap(invert)(starts)
     seen = jnp.where(jnp.isnan(found.objective), -jnp.inf, found.objective)

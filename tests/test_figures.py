@@ -132,7 +132,7 @@ def test_canvases_show_the_image_in_generation_order(name, case):
     rng = np.random.default_rng(0)
     images = rng.integers(1, model.likelihood.levels, (2, *model.image_shape)).astype(np.uint8)
     order = generation_order(model)
-    frames, drawn = figures.canvases(images, order, order.size + 1)
+    frames, drawn = figures.frames(images, order, order.size + 1)
     assert frames.shape == drawn.shape == (order.size + 1, *images.shape)
     assert frames.dtype == images.dtype
     assert not drawn[0].any()
@@ -145,7 +145,7 @@ def test_canvases_show_the_image_in_generation_order(name, case):
         new = by_site(model, drawn[n + 1] & ~drawn[n])
         assert new[:, site].all()
         assert new.sum() == new[:, site].size
-    few, few_drawn = figures.canvases(images, order, 4)
+    few, few_drawn = figures.frames(images, order, 4)
     assert len(few) == 4
     np.testing.assert_array_equal(few[-1], images)
     assert not few_drawn[0].any()
@@ -156,7 +156,7 @@ def test_canvases_of_a_completion_start_from_what_is_known():
     images = np.asarray(some_images(model, 2), np.uint8)
     known = np.array([True, False, False])
     order = generation_order(model)
-    frames, drawn = figures.canvases(images, order, 3, known)
+    frames, drawn = figures.frames(images, order, 3, known)
     np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
     np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
     np.testing.assert_array_equal(frames[-1], images)

@@ -267,17 +267,17 @@ def load_images(run: Run, options: ImageOptions) -> Images:
         raise ValueError(f"{run.workdir.run} does not say where its data are: give --data.name")
     if options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
-    given = own is None or config != dataclasses.replace(own, data_dir=config.data_dir)
+    other = own is None or config != dataclasses.replace(own, data_dir=config.data_dir)
     expected = run.record["data"]["fingerprint"]
     dataset = None
     try:
         dataset = load_data(config, tell=False)
     except ValueError as error:
-        if not given:
+        if not other:
             raise ValueError(f"{error}; give --data.name where the data are now") from error
         # It may be too small to be split: then it is not the run's.
     known = dataset is not None and dataset.fingerprint == expected
-    if not known and not given:
+    if not known and not other:
         raise ValueError(
             f"{config.name} is not the data of this run any more: fingerprint "
             f"{dataset.fingerprint if dataset else None} here, {expected} in {run.workdir.run}"
@@ -295,7 +295,7 @@ def load_images(run: Run, options: ImageOptions) -> Images:
         )
     split = dataclasses.replace(split, labels=run.labels(split.labels, dataset.class_names))
     check_inputs(run.model, split.images, split.labels)
-    if known and given:
+    if known and other:
         say(f"{config.name} holds the data of this run")
     if not known:
         name = f"{Path(os.path.abspath(dataset.name)).stem}-{name}"

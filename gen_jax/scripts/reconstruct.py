@@ -51,24 +51,24 @@ def reconstruct(options: Options) -> Json:
     folder = results.output_folder(options, run)
     source = cli.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
-    labels = _rows(source.split.labels, slice(0, len(images)))
+    labels = _some(source.split.labels, slice(0, len(images)))
     file_name = results.name_for(folder, "reconstructions", source)
 
     found, errors = [], []
     chunks = range(0, len(images), _CHUNK)
     for start in cli.track(chunks, len(chunks), "finding codes"):
-        rows = slice(start, start + _CHUNK)
-        some = _rows(labels, rows)
+        chunk = slice(start, start + _CHUNK)
+        some = _some(labels, chunk)
         codes = find_codes(
-            model, run.variables, images[rows], some, options, jax.random.fold_in(key, start)
+            model, run.variables, images[chunk], some, options, jax.random.fold_in(key, start)
         )
         if hasattr(model, "codes") and name == "train":
-            indices = np.arange(start, start + len(images[rows]))
+            indices = np.arange(start, start + len(images[chunk]))
             codes["learned"] = model.apply(run.variables, indices, method="codes")
         found.append(codes)
         errors.append(
             {
-                way: objectives.reconstruction(model, run.variables, code, images[rows], some)
+                way: objectives.reconstruction(model, run.variables, code, images[chunk], some)
                 for way, code in codes.items()
             }
         )
@@ -98,18 +98,18 @@ def reconstruct(options: Options) -> Json:
     levels, shown = model.likelihood.levels, slice(0, 16)
     rows = {"original": images[shown].astype(np.float64)}
     for way, code in codes.items():
-        rows[way] = cli.expected_images(run, code[shown], _rows(labels, shown))
+        rows[way] = cli.expected_images(run, code[shown], _some(labels, shown))
     results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{file_name}.png")
-    first = next(iter(codes.values()))
+    shown_codes = next(iter(codes.values()))
     if len(images) > 1:
-        results.picture(_interpolate, run, first, images, labels, folder)
+        results.picture(_interpolate, run, shown_codes, images, labels, folder)
     if model.num_latents == 2 and model.has_real_codes:
-        results.picture(_plane, run, first, options.plane, folder)
+        results.picture(_plane, run, shown_codes, options.plane, folder)
     return result
 
 
-def _rows(labels: Labels | None, rows: slice) -> Labels | None:
-    return None if labels is None else labels[rows]
+def _some(labels: Labels | None, which: slice) -> Labels | None:
+    return None if labels is None else labels[which]
 
 
 def find_codes(
@@ -145,9 +145,9 @@ def _interpolate(
 ) -> Path:
     """Pairs of images, and between them the images of codes on the straight line."""
     pairs, steps = min(8, len(images) // 2), 12
-    first, last = codes[: 2 * pairs : 2], codes[1 : 2 * pairs : 2]
+    left, right = codes[: 2 * pairs : 2], codes[1 : 2 * pairs : 2]
     weight = jnp.linspace(0, 1, steps, dtype=codes.dtype)[None, :, None]
-    line = (first[:, None] * (1 - weight) + last[:, None] * weight).reshape(-1, codes.shape[-1])
+    line = (left[:, None] * (1 - weight) + right[:, None] * weight).reshape(-1, codes.shape[-1])
     # A class belongs to the whole line: that of its first image.
     chosen = None if labels is None else np.repeat(labels[: 2 * pairs : 2], steps)
     between = cli.expected_images(run, line, chosen).reshape(pairs, steps, *images.shape[1:])

@@ -114,12 +114,12 @@ def score(
             )
             # Read a batch only once the next is on its way.
             if previous is not None:
-                values.append(_rows(previous))
+                values.append(_unpadded(previous))
             previous = {**terms, "nats": nats, "mask": batch["mask"]}
         if previous is None:
             raise ValueError("there is nothing to evaluate: no batches")
-        values.append(_rows(previous))
-    columns = {name: np.concatenate([rows[name] for rows in values]) for name in values[0]}
+        values.append(_unpadded(previous))
+    columns = {name: np.concatenate([part[name] for part in values]) for name in values[0]}
     return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)
 
 
@@ -145,7 +145,7 @@ def _compiled_eval_step(platform: str) -> Callable[..., tuple[Nats, dict[str, Ar
     )
 
 
-def _rows(columns: dict[str, Array]) -> dict[str, np.ndarray]:
+def _unpadded(columns: dict[str, Array]) -> dict[str, np.ndarray]:
     """The columns on the host, without the padding."""
     host = to_host(columns)
     mask = host.pop("mask").astype(bool)

@@ -145,7 +145,7 @@ def train(
                 checkpoints.save(step, state, batches, result.bits_per_dim)
             records.validation(step, result)
 
-        def draw(step: int, state: TrainState) -> None:
+        def show_samples(step: int, state: TrainState) -> None:
             if on_sample is None:
                 return
             try:
@@ -191,7 +191,7 @@ def train(
                         validate(step, state)
                     # Drawing takes long: not once a signal has come.
                     if sample and not interrupt.reached(step):
-                        draw(step, state)
+                        show_samples(step, state)
                     if interrupt.reached(step):
                         raise Interrupted
                     clock = time.monotonic()
@@ -249,9 +249,9 @@ def _is_due(step: int, config: TrainConfig) -> bool:
 
 def _next(batches: Iterator[Batch], batch_size: int, mesh: Mesh) -> dict[str, jax.Array]:
     batch = next(batches)
-    rows = len(batch["images"]) * jax.process_count()
-    if rows != batch_size:
-        raise ValueError(f"the iterator gives batches of {rows} images; accepted: {batch_size}")
+    count = len(batch["images"]) * jax.process_count()
+    if count != batch_size:
+        raise ValueError(f"the iterator gives batches of {count} images; accepted: {batch_size}")
     return devices.put_batch(batch, mesh)
 
 

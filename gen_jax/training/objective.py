@@ -74,7 +74,7 @@ class LogLikelihood(Target):
         self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         rngs = {"dropout": key} if self.dropout else None
-        return objectives.log_likelihood(model, *_given(model, variables, batch), rngs=rngs), {}
+        return objectives.log_likelihood(model, *_inputs(model, variables, batch), rngs=rngs), {}
 
     @property
     def evaluation(self) -> "LogLikelihood":
@@ -116,7 +116,7 @@ class ELBO(Target):
     def __call__(
         self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
-        params, images, labels = _given(model, variables, batch)
+        params, images, labels = _inputs(model, variables, batch)
         terms = objectives.elbo_terms(
             model,
             params,
@@ -174,7 +174,7 @@ class IWAE(Target):
     def __call__(
         self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
-        params, images, labels = _given(model, variables, batch)
+        params, images, labels = _inputs(model, variables, batch)
         nats = objectives.iwae_bound(
             model, params, key, images, labels, self.num_samples, chunk_size=self.chunk_size
         )
@@ -208,7 +208,7 @@ class Reconstruction(Target):
         self, model: Model, variables: Variables, batch: Batch, key: Key
     ) -> tuple[Nats, Terms]:
         del key
-        params, images, labels = _given(model, variables, batch)
+        params, images, labels = _inputs(model, variables, batch)
         codes = model.apply(params, images, labels, method="encode")
         return objectives.reconstruction(model, params, codes, images, labels), {}
 
@@ -231,7 +231,7 @@ class LearnedCodes(Target):
         del key
         if "indices" not in batch:
             raise ValueError("the batch has no indices: the numbers of its images in the set")
-        params, images, labels = _given(model, variables, batch)
+        params, images, labels = _inputs(model, variables, batch)
         codes = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(model, params, codes, images, labels)
         each = model.apply(params, codes, labels, method="prior_log_prob")
@@ -264,7 +264,7 @@ class Inverted(Target):
     ) -> tuple[Nats, Terms]:
         found = inversion.encode_by_inversion(
             model,
-            *_given(model, variables, batch),
+            *_inputs(model, variables, batch),
             key=key,
             num_starts=self.num_starts,
             num_steps=self.num_steps,
@@ -307,7 +307,7 @@ def target_from_dict(config: Json) -> Target:
         raise ValueError(f"not a {name}: {error}") from error
 
 
-def _given(
+def _inputs(
     model: Model, variables: Variables, batch: Batch
 ) -> tuple[Variables, Levels, Labels | None]:
     """Parameters alone, images, and the labels if the model takes them.

@@ -63,8 +63,8 @@ def read(path: Path, pixels: Pixels) -> Source:
     narrowed = _narrowed(path, {key: arrays[name] for key, name in images.items()})
     for key, array in narrowed.items():
         pixels.take(key, array.reshape(shapes[key]))
-    given = {key: _labels(path, arrays[name], shapes[key][0]) for key, name in labels.items()}
-    numbers, num_classes, class_names = _numbered(path, given)
+    read = {key: _labels(path, arrays[name], shapes[key][0]) for key, name in labels.items()}
+    numbers, num_classes, class_names = _numbered(path, read)
     if titles and class_names is None and num_classes == len(arrays[titles[0]]):
         class_names = tuple(map(str, arrays[titles[0]]))
     elif titles:
@@ -279,6 +279,6 @@ def _numbered(
             f"{path}: labels go up to {largest}, but only {len(distinct)} differ: number them from"
             " 0 on, such as by np.unique(labels, return_inverse=True)[1]"
         )
-    given = [count for _, count in labels.values() if count is not None]
+    counts = [count for _, count in labels.values() if count is not None]
     numbers = {key: array.astype(np.int32) for key, array in arrays.items()}
-    return numbers, max([largest + 1, *given]), None
+    return numbers, max([largest + 1, *counts]), None

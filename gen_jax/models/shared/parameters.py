@@ -23,8 +23,8 @@ def check_variables(model: Model, variables: Variables) -> None:
     if expected is None:
         return
     # Mostly they are right, which is seen in a hundredth of the time that an image takes to draw.
-    (given, form), (wanted, right_form) = jax.tree.flatten(variables), jax.tree.flatten(expected)
-    if form != right_form or [getattr(x, "shape", ()) for x in given] != [x.shape for x in wanted]:
+    (leaves, form), (wanted, right_form) = jax.tree.flatten(variables), jax.tree.flatten(expected)
+    if form != right_form or [getattr(x, "shape", ()) for x in leaves] != [x.shape for x in wanted]:
         checks.same_shapes(variables, expected, type(model).__name__)
 
 
