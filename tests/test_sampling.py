@@ -19,6 +19,7 @@ from gen_jax import likelihoods, objectives, sampling
 from .cases import (
     FEW,
     MODELS,
+    TINY,
     by_site,
     chain_rule,
     every_image,
@@ -340,13 +341,6 @@ def test_known_broadcasts(x64, name):
 
 # The sampler samples the model.
 
-TINY = [
-    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
-    ("categorical", (2, 2), likelihoods.Categorical(3)),
-    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
-    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
-    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
-]
 COUNT = 8192
 
 
