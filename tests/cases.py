@@ -85,7 +85,6 @@ every_model = pytest.mark.parametrize("name", MODELS)
 every_case = pytest.mark.parametrize(
     ("name", "case"), CASES, ids=["-".join(case) for case in CASES]
 )
-
 few_cases = pytest.mark.parametrize(("name", "case"), FEW, ids=["-".join(case) for case in FEW])
 
 # case, size and likelihood: images so small that all of them can be enumerated
