@@ -85,8 +85,16 @@ every_model = pytest.mark.parametrize("name", MODELS)
 every_case = pytest.mark.parametrize(
     ("name", "case"), CASES, ids=["-".join(case) for case in CASES]
 )
-
 few_cases = pytest.mark.parametrize(("name", "case"), FEW, ids=["-".join(case) for case in FEW])
+
+# case, size and likelihood: images so small that all of them can be enumerated
+TINY = [
+    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
+    ("categorical", (2, 2), likelihoods.Categorical(3)),
+    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
+    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
+    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
+]
 
 
 def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) -> Any:
@@ -112,6 +120,19 @@ def _perturbed(model: Any, seed: int, x64: bool) -> Any:
         return jnp.asarray(rng.normal(0, scale, leaf.shape), leaf.dtype)
 
     return jax.tree.map(draw, shapes)
+
+
+def layer_variables(layer: Any, *inputs: Any, method: Any = None) -> Any:
+    """Variables of a layer, of order one, biases included."""
+    shapes = jax.eval_shape(lambda key: layer.init(key, *inputs, method=method), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), leaf.dtype), shapes
+    )
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def some_images(model: Any, batch: int, seed: int = 0) -> jax.Array:
@@ -192,6 +213,25 @@ def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> ja
     position = np.empty(flat.max() + 1, np.int64)
     position[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
     return jnp.swapaxes(params[position], 0, 1)
+
+
+def dependencies(model: Any, batch: int = 6, seeds: int = 2) -> np.ndarray:
+    """bool [N, N]: whether the parameters of site i change, even by a bit, with the levels of j."""
+    variables = [perturbed(model, seed) for seed in range(seeds)]
+    images = some_images(model, batch)
+    labels = some_labels(model, batch)
+    sites = by_site(model, images)
+    count = sites.shape[1]
+    found = np.zeros((count, count), bool)
+    for v in variables:
+        base = whole_image_params(model, v, images, labels)
+        for j in range(count):
+            # Every value of the site changes, in every image: the same program on the same
+            # places of the batch, so what does not depend on it stays equal to the last bit.
+            changed = sites.at[:, j].set((sites[:, j] + 1) % model.likelihood.levels)
+            params = whole_image_params(model, v, changed.reshape(images.shape), labels)
+            found[:, j] |= np.asarray(jnp.any(params != base, axis=(0, 2)))
+    return found
 
 
 def chain_rule(joint: np.ndarray) -> np.ndarray:

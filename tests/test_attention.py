@@ -16,12 +16,12 @@ from gen_jax.layers.query_blocks import QueryBlocks
 from .cases import (
     make,
     next_site_params,
+    normal,
     one_line_error,
     perturbed,
     some_images,
     whole_image_params,
 )
-from .test_layers import normal
 
 KINDS = ("full", "local_1d", "local_2d")
 

@@ -11,27 +11,16 @@ import pytest
 from gen_jax.layers import convolution
 from gen_jax.layers.convolution import Head, MaskedConv, RowsConv
 
+from .cases import layer_variables, normal
+
 pytestmark = pytest.mark.quick
-
-
-def perturbed(layer, *inputs):
-    """Variables of order one, biases included."""
-    shapes = jax.eval_shape(layer.init, jax.random.key(0), *inputs)
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), leaf.dtype), shapes
-    )
-
-
-def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def reads(layer, height, width, in_features):
     """bool [H, W, O, H, W, I]: a layer's outputs by its inputs, from the Jacobian."""
     x = normal(1, height, width, in_features)
-    variables = perturbed(layer, x)
-    jacobian = jax.jacobian(functools.partial(layer.apply, variables))(x)
+    variables = layer_variables(layer, x)
+    jacobian = jax.jit(jax.jacobian(functools.partial(layer.apply, variables)))(x)
     return np.asarray(jacobian[0, :, :, :, 0] != 0)
 
 
@@ -45,25 +34,33 @@ CONVOLUTIONS = [  # groups, above, side, parts
 ]
 
 
-@pytest.mark.parametrize(("groups", "above", "side", "parts"), CONVOLUTIONS)
-@pytest.mark.parametrize("mask", ["A", "B"])
-def test_masked_convolution_reads_what_its_mask_opens(x64, mask, groups, above, side, parts):
-    """Rows above and pixels to the left whole; at the centre, i < o (mask A) or i <= o (B)."""
-    per_in, per_out = 2, 3
-    layer = MaskedConv(
-        in_features=per_in * groups,
-        features=per_out * groups,
+PER_IN, PER_OUT = 2, 3  # features a group
+every_convolution = pytest.mark.parametrize(("groups", "above", "side", "parts"), CONVOLUTIONS)
+either_mask = pytest.mark.parametrize("mask", ["A", "B"])
+
+
+def masked_conv(mask, groups, above, side, parts, beside=0):
+    return MaskedConv(
+        in_features=PER_IN * groups,
+        features=PER_OUT * groups,
         mask=mask,
         groups=groups,
         above=above,
         side=side,
         parts=parts,
+        beside=beside,
         dtype="float64",
     )
-    found = reads(layer, 4, 5, per_in * groups)
+
+
+@every_convolution
+@either_mask
+def test_masked_convolution_reads_what_its_mask_opens(x64, mask, groups, above, side, parts):
+    """Rows above and pixels to the left whole; at the centre, i < o (mask A) or i <= o (B)."""
+    found = reads(masked_conv(mask, groups, above, side, parts), 4, 5, PER_IN * groups)
     for r, c, o, up, left, i in np.ndindex(found.shape):
         # Outputs are laid out [parts, groups, features a group].
-        group_o, group_i = o // per_out % groups, i // per_in
+        group_o, group_i = o // PER_OUT % groups, i // PER_IN
         if (up, left) == (r, c):
             expected = group_i < group_o if mask == "A" else group_i <= group_o
         elif up == r:
@@ -105,7 +102,7 @@ def test_convolution_by_hand(x64):
     """The sum over taps, zeros outside the image, the bias everywhere."""
     layer = MaskedConv(in_features=2, features=3, mask="B", above=1, side=1, dtype="float64")
     x = np.asarray(normal(1, 3, 4, 2))
-    variables = perturbed(layer, jnp.asarray(x))
+    variables = layer_variables(layer, jnp.asarray(x))
     p = jax.tree.map(np.asarray, variables["params"])
     padded = np.pad(x[0], ((1, 0), (1, 1), (0, 0)))
     expected = np.broadcast_to(p["bias"], (3, 4, 3)).copy()
@@ -130,7 +127,7 @@ def test_rows_convolution_row_by_row(x64, rows, columns):
     """`row` of the rows so far, with zeros above the image, is the whole image's row."""
     layer = RowsConv(in_features=2, features=3, rows=rows, columns=columns, dtype="float64")
     x = normal(2, 5, 4, 2)
-    variables = perturbed(layer, x)
+    variables = layer_variables(layer, x)
     whole = rows_of(layer.apply(variables, x))
     padded = jnp.pad(rows_of(x), ((rows - 1, 0), (0, 0), (0, 0), (0, 0)))
     for r in range(5):
@@ -139,28 +136,17 @@ def test_rows_convolution_row_by_row(x64, rows, columns):
 
 
 @pytest.mark.parametrize("beside", [0, 4])
-@pytest.mark.parametrize(("groups", "above", "side", "parts"), CONVOLUTIONS)
-@pytest.mark.parametrize("mask", ["A", "B"])
+@every_convolution
+@either_mask
 def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, beside):
     """Rows above once a row, then a group at a time from a window and the groups so far."""
-    per_in, per_out, batch, height, width = 2, 3, 2, 3, 4
-    features = per_in * groups
-    layer = MaskedConv(
-        in_features=features,
-        features=per_out * groups,
-        mask=mask,
-        groups=groups,
-        above=above,
-        side=side,
-        parts=parts,
-        beside=beside,
-        dtype="float64",
-    )
-    x = normal(batch, height, width, features)
+    batch, height, width = 2, 3, 4
+    layer = masked_conv(mask, groups, above, side, parts, beside)
+    x = normal(batch, height, width, PER_IN * groups)
     second = normal(batch, height, width, beside, seed=1) if beside else None
-    variables = perturbed(layer, x, second)
-    whole = layer.apply(variables, x, second)
-    whole = whole.reshape(batch, height, width, parts, groups, per_out)
+    variables = layer_variables(layer, x, second)
+    whole = jax.jit(layer.apply)(variables, x, second)
+    whole = whole.reshape(batch, height, width, parts, groups, PER_OUT)
     padded = jnp.pad(rows_of(x), ((above, 0), (side, 0), (0, 0), (0, 0)))
 
     @jax.jit
@@ -199,8 +185,8 @@ def test_head_site_by_site(x64, groups):
         dtype="float64",
     )
     x = normal(2, 3, 4, 2 * groups)
-    variables = perturbed(layer, x)
-    whole = layer.apply(variables, x)
+    variables = layer_variables(layer, x)
+    whole = jax.jit(layer.apply)(variables, x)
 
     def sites_in_turn(head):
         state = head.open_pixel()
@@ -208,7 +194,11 @@ def test_head_site_by_site(x64, groups):
             state, params = head.site(s, state, x[:, 1, 2, 2 * s : 2 * s + 2])
             yield params
 
-    outputs = layer.apply(variables, method=lambda head: list(sites_in_turn(head)))
+    @jax.jit
+    def sites(variables):
+        return layer.apply(variables, method=lambda head: list(sites_in_turn(head)))
+
+    outputs = sites(variables)
     np.testing.assert_allclose(jnp.concatenate(outputs, axis=-1), whole[:, 1, 2], atol=1e-12)
 
 
@@ -236,7 +226,7 @@ def test_initial_outputs_have_the_variance_of_the_inputs(mask, groups):
     """The fan-in counts open taps only, so that depth neither blows up nor dies out."""
     layer = MaskedConv(in_features=24, features=240, mask=mask, groups=groups, above=1, side=1)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 24)), jnp.float32)
-    out = layer.apply(layer.init(jax.random.key(0), x), x)
+    out, _ = jax.jit(layer.init_with_output)(jax.random.key(0), x)
     assert 0.8 < float(jnp.std(out[:, 1:, 1:-1])) < 1.25
 
 

@@ -14,7 +14,8 @@ from .cases import (
     CASES,
     LIKELIHOODS,
     MODELS,
-    by_site,
+    TINY,
+    dependencies,
     every_case,
     every_image,
     every_model,
@@ -39,25 +40,6 @@ def test_every_autoregressive_model_is_a_case():
 
 
 # Causality.
-
-
-def dependencies(model, batch=6, seeds=2):
-    """bool [N, N]: whether the parameters of site i change, even by a bit, with the levels of j."""
-    variables = [perturbed(model, seed) for seed in range(seeds)]
-    images = some_images(model, batch)
-    labels = some_labels(model, batch)
-    sites = by_site(model, images)
-    count = sites.shape[1]
-    found = np.zeros((count, count), bool)
-    for v in variables:
-        base = whole_image_params(model, v, images, labels)
-        for j in range(count):
-            # Every value of the site changes, in every image: the same program on the same
-            # places of the batch, so what does not depend on it stays equal to the last bit.
-            changed = sites.at[:, j].set((sites[:, j] + 1) % model.likelihood.levels)
-            params = whole_image_params(model, v, changed.reshape(images.shape), labels)
-            found[:, j] |= np.asarray(jnp.any(params != base, axis=(0, 2)))
-    return found
 
 
 def documented_field(model):
@@ -127,14 +109,6 @@ def test_blind_spot_stays_at_any_depth():
 
 
 # Normalisation.
-
-TINY = [
-    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
-    ("categorical", (2, 2), likelihoods.Categorical(3)),
-    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
-    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
-    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
-]
 
 
 @pytest.mark.parametrize(

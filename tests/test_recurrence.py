@@ -12,24 +12,16 @@ from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, RowLSTMLayer, lstm
 
 from . import cases
 from .cases import (
+    dependencies,
+    layer_variables,
     make,
+    normal,
     some_images,
     some_labels,
     whole_image_params,
 )
-from .test_layers import normal
-from .test_models import dependencies
 
 FEATURES = 6  # h, in three groups or in one
-
-
-def perturbed(layer, method, x):
-    """Variables of order one, biases included."""
-    shapes = jax.eval_shape(lambda key: layer.init(key, x, method=method), jax.random.key(0))
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), leaf.dtype), shapes
-    )
 
 
 def sigmoid(x):
@@ -141,11 +133,12 @@ def test_row_lstm_is_a_double_loop(x64, groups, size):
             rows.append(out)
         return jnp.stack(rows)
 
-    variables = perturbed(layer, whole, x)
+    variables = layer_variables(layer, x, method=whole)
     expected = numpy_row_lstm(
         jax.tree.map(np.asarray, variables["params"]), np.asarray(x), size, groups
     )
-    np.testing.assert_allclose(layer.apply(variables, x, method=whole), expected, atol=1e-12)
+    found = jax.jit(lambda variables, x: layer.apply(variables, x, method=whole))(variables, x)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -156,10 +149,10 @@ def test_skewed_scan_is_a_double_loop(x64, size, groups, batch):
     assert images_side_by_side(batch) == batch // 8 or batch < 16
     layer = DiagonalBiLSTMLayer(features=FEATURES, groups=groups, dropout=0.0, dtype="float64")
     x, own_pixel = (normal(*size, batch, 2 * FEATURES, seed=seed) for seed in range(2))
-    variables = perturbed(layer, None, x)
+    variables = layer_variables(layer, x)
     p = jax.tree.map(np.asarray, variables["params"])
     for inputs in ((x,), (x, own_pixel)):
-        found = layer.apply(variables, *inputs)
+        found = jax.jit(layer.apply)(variables, *inputs)
         expected = numpy_diagonal_bilstm(p, np.asarray(x), groups, *map(np.asarray, inputs[1:]))
         np.testing.assert_allclose(found, expected, atol=1e-12)
 

@@ -20,6 +20,7 @@ from gen_jax.sampling.methods import methods_of
 from .cases import (
     FEW,
     MODELS,
+    TINY,
     by_site,
     chain_rule,
     every_image,
@@ -360,13 +361,6 @@ def test_known_broadcasts(x64, name):
 
 # The sampler samples the model.
 
-TINY = [
-    ("bernoulli", (2, 3), likelihoods.Bernoulli()),
-    ("categorical", (2, 2), likelihoods.Categorical(3)),
-    ("mixture", (2, 2), likelihoods.DiscretizedLogisticMixture(3, 2)),
-    ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
-    ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
-]
 COUNT = 8192
 
 
