@@ -167,7 +167,7 @@ def test_bad_calls():
         objectives.elbo(model, variables, key, images[:, :1])
     with one_line_error("labels is .*; accepted, by a model without classes"):
         objectives.elbo(model, variables, key, images, jnp.zeros(2, jnp.int32))
-    with one_line_error("only autoregressive models complete"):
+    with one_line_error("model is VAE; accepted: an autoregressive model"):
         sampling.complete(model, variables, key, images, np.zeros((2, 2, 1), bool))
     with one_line_error("method is 'naive'"):
         sampling.sample(model, variables, key, 2, method="naive")
