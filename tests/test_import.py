@@ -72,6 +72,7 @@ RANK = {
     "typing": -1,
     "checks": 0,
     "keys": 0,
+    "fields": 0,
     "meshes": 0,
     "xla": 0,
     "likelihoods": 1,
