@@ -81,6 +81,7 @@ RANK = {
     "objectives": 3,
     "sampling": 3,
     "inversion": 5,
+    "pretrained": 5,
     "training": 6,
     "data": 4,
     "figures": 4,
@@ -110,6 +111,7 @@ OWNERS = {
     "matplotlib": {"figures.py"},
     "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py"},
     "tyro": {"scripts/cli.py", "scripts/prepare.py", "scripts/train.py"},
+    "safetensors": {"pretrained/weights.py"},
     "optax": {"training/state.py", "inversion.py"},
 }
 
