@@ -92,6 +92,7 @@ def test_the_card_says_how_it_is_trained(name):
     assert options.model.adapted(model.image_shape, 1) == model
     assert "/root" not in pretrained.path_of(name).read_text()
     assert abs(card.weights.moved_nats) < 0.02
+    assert (card.test.accuracy is None) == (model.num_classes is None)
     assert card.weights.parameters == sum(
         leaf.size for leaf in jax.tree.leaves(gen_jax.load(name)[1])
     )
