@@ -97,7 +97,7 @@ def reconstruct(options: Options) -> dict[str, Any]:
     if len(images) > 1:
         cli.picture(_interpolate, run, first, images, labels, folder)
     if model.num_latents == 2 and model.has_real_codes:
-        cli.picture(_plane, run, first, options.plane, folder)
+        cli.picture(save_plane, run, first, options.plane, folder / "plane.png")
     return result
 
 
@@ -145,7 +145,7 @@ def _interpolate(run: cli.Run, codes: Any, images: np.ndarray, labels: Any, fold
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 
-def _plane(run: cli.Run, codes: Any, side: int, folder: Path) -> Path:
+def save_plane(run: cli.Run, codes: Any, side: int, path: Path) -> Path:
     """Images of a code's two latents, the first to the right and the second up.
 
     They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
@@ -160,5 +160,4 @@ def _plane(run: cli.Run, codes: Any, side: int, folder: Path) -> Path:
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
     labels = None if run.model.num_classes is None else np.zeros(len(grid), np.int32)
     images = cli.expected_images(run, grid, labels)
-    path = folder / "plane.png"
     return figures.save_grid(images, run.model.likelihood.levels, path, columns=side)
