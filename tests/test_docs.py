@@ -115,7 +115,7 @@ def test_a_row_says_what_its_card_says():
     record = {**card.run, "data": {**card.run["data"], "levels": 2, "binarization": "dynamic"}}
     row = results_table.row("name", dataclasses.replace(card, test=test, run=record, epochs=7.46))
     assert row == (
-        "| `name` | digits, **dynamic** | validation, 250 | 7.46 | **80.00 ± 0.20 nats** | "
+        "| `name` | digits, **dynamic** | validation, 250 | 7.46 | **80.00 ± 0.20 nats** |  "
         "| `gen_jax train gated-pixelcnn-digits` |\n"
     )
     bound = dataclasses.replace(
