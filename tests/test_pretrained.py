@@ -151,7 +151,7 @@ def test_a_shipped_model_has_one_step_and_one_model():
     assert gen_jax.load(ANY, model=model)[0] == model
     for step in ("last", card.step + 1, True):
         with pytest.raises(ValueError, match=f"accepted: best, which is {card.step}"):
-            gen_jax.load(ANY, step)  # pyright: ignore
+            gen_jax.load(ANY, step)
     with pytest.raises(ValueError, match=r"is another model: model\.dtype is 'float32' there"):
         gen_jax.load(ANY, model=model.clone(dtype="bfloat16"))
 
