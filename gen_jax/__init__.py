@@ -11,10 +11,10 @@ from gen_jax.models.shared.protocol import Model
 from gen_jax.typing import Variables
 
 if TYPE_CHECKING:
-    from gen_jax import data, figures, inversion, training
+    from gen_jax import data, figures, inversion, pretrained, training
 
 # What these import is heavy: not before it is needed.
-_LAZY = ("data", "figures", "inversion", "training")
+_LAZY = ("data", "figures", "inversion", "pretrained", "training")
 
 __all__ = [
     "__version__",
@@ -25,6 +25,7 @@ __all__ = [
     "load",
     "models",
     "objectives",
+    "pretrained",
     "sampling",
     "training",
 ]
@@ -38,8 +39,15 @@ def load(
 ) -> tuple[Model, Variables]:
     """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none.
 
-    A model of a class of one's own is given as `model`, equal to the one that was trained.
+    `workdir` is the folder of a run or, where there is no such folder, the name of a model that
+    comes with the library (`gen_jax.pretrained.names`). A model of a class of one's own is given
+    as `model`, equal to the one that was trained.
     """
+    from gen_jax import pretrained
+
+    if pretrained.is_shipped(workdir):
+        return pretrained.load(str(workdir), step=step, model=model)
+
     from gen_jax.training import checkpoints
 
     return checkpoints.load(workdir, step, model=model)

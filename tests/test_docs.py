@@ -8,13 +8,19 @@ import pytest
 import yaml
 
 import gen_jax
+from experiments import gallery, results_table
+from gen_jax import pretrained
 from gen_jax.scripts.presets import PRESETS
 
 from .pages import DOCS, PAGES, ROOT, code, prose
 
 pytestmark = pytest.mark.quick
 
-SCRIPTS = [ROOT / "gen_jax" / "scripts", ROOT / "experiments" / "benchmarks"]
+SCRIPTS = [
+    ROOT / "gen_jax" / "scripts",
+    ROOT / "experiments" / "benchmarks",
+    ROOT / "experiments",
+]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
 
@@ -36,7 +42,7 @@ def test_links_lead_somewhere(page):
 
 
 _LIBRARY = "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|typing|xla"
-MODULES = f"{_LIBRARY}|training"
+MODULES = f"{_LIBRARY}|pretrained|training"
 
 
 @every_page
@@ -93,6 +99,43 @@ def test_every_preset_has_a_line_among_the_results():
     text = (ROOT / "docs" / "results.md").read_text()
     named = set(re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", text))
     assert named == set(PRESETS)
+
+
+def test_the_results_of_shipped_models_are_what_their_cards_say():
+    """Made anew, the table is the one in the page."""
+    text = (ROOT / "docs" / "results.md").read_text()
+    assert results_table.with_table(text) == text
+    rows = re.findall(r"^\| `([\w-]+)` .* `gen_jax train", text, re.MULTILINE)
+    assert tuple(rows) == pretrained.names()
+
+
+def test_a_row_says_what_its_card_says():
+    card = pretrained.card("gated-pixelcnn-digits")
+    test = dataclasses.replace(card.test, nats=-80.004, nats_standard_error=0.196)
+    record = {**card.run, "data": {**card.run["data"], "levels": 2, "binarization": "dynamic"}}
+    row = results_table.row("name", dataclasses.replace(card, test=test, run=record, epochs=7.46))
+    assert row == (
+        "| `name` | digits, **dynamic** | validation, 250 | 7.46 | **80.00 ± 0.20 nats** |  "
+        "| `gen_jax train gated-pixelcnn-digits` |\n"
+    )
+    bound = dataclasses.replace(
+        test, measure="-ELBO", iwae_samples=9, iwae_nats=-70.0, iwae_nats_standard_error=0.5
+    )
+    assert results_table.score(dataclasses.replace(card, test=bound, run=record)) == (
+        "**70.00 ± 0.50 nats** by the IWAE bound of k = 9 (-ELBO 80.00 ± 0.20)"
+    )
+    with pytest.raises(ValueError, match="has no place for the table"):
+        results_table.with_table("# Results\n")
+
+
+def test_every_shipped_model_is_in_the_gallery():
+    page = ROOT / "docs" / "gallery.md"
+    assert tuple(gallery.read_sections(page)) == pretrained.names()
+    pictures = set(re.findall(r"\]\(gallery/([\w.-]+)\)", page.read_text()))
+    assert pictures == {path.name for path in (ROOT / "docs" / "gallery").iterdir()}
+    for name in pretrained.names():
+        score = results_table.score(pretrained.card(name))
+        assert score in gallery.read_sections(page)[name], "draw it anew: another model is shipped"
 
 
 def test_every_page_is_in_the_menu():

@@ -71,6 +71,7 @@ for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
 RANK = {
     "typing": -2,
     "checks": -1,
+    "fields": -1,
     "files": -1,
     "keys": -1,
     "memory": -1,
@@ -82,6 +83,7 @@ RANK = {
     "objectives": 3,
     "sampling": 3,
     "inversion": 5,
+    "pretrained": 5,
     "training": 6,
     "data": 4,
     "figures": 4,
@@ -111,6 +113,7 @@ OWNERS = {
     "matplotlib": {"figures.py"},
     "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py"},
     "tyro": {"scripts/cli.py", "scripts/prepare.py", "scripts/train.py"},
+    "safetensors": {"pretrained/weights.py"},
     "optax": {"training/state.py", "inversion.py"},
 }
 

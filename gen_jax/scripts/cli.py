@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import gen_jax_command
-from gen_jax import checks, data, models, training
+from gen_jax import checks, data, models, pretrained, training
 from gen_jax.data import DataConfig
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.shared.protocol import (
@@ -33,7 +33,7 @@ from gen_jax.models.shared.protocol import (
     traits,
 )
 from gen_jax.training import runtime_log
-from gen_jax.training.schema import with_defaults
+from gen_jax.training.schema import check_run, with_defaults
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import Array, Json, Labels, Variables
 
@@ -45,6 +45,7 @@ models.ImageModel.__annotations__["likelihood"] = functools.reduce(
     operator.or_, LIKELIHOODS.values()
 )
 RunFolder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="WORKDIR")]
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
@@ -145,14 +146,15 @@ class RunOptions:
     """What every script on a trained run takes."""
 
     workdir: RunFolder
-    """Folder of a trained run."""
+    """Folder of a trained run, or the name of a shipped model."""
     _: dataclasses.KW_ONLY
     step: str = "best"
     """Checkpoint: best (by validation), last, or a step."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same result."""
     output: str | None = None
-    """Folder to write to, made if need be; by default the run's own."""
+    """Folder to write to, made if need be; by default the run's own, results/NAME of a shipped
+    model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +179,7 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
         return parse(flat, prog, arguments, default=default)
 
     first = parsed(DataConfig())
-    config = Workdir(first.workdir).read()["data"].get("config")
+    config = read_record(first.workdir)["data"].get("config")
     if config is not None:
         return parsed(data_config(config))
     return first if first.data != DataConfig() else dataclasses.replace(first, data=None)
@@ -185,13 +187,21 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run, opened."""
+    """A trained run, or a shipped model, opened."""
 
     workdir: Workdir
+    """The run's; of a shipped model that of its results."""
     record: Json
     model: Model
     variables: Variables
     step: int
+    name: str | None = None
+    """Of a shipped model."""
+
+    @property
+    def described_in(self) -> Path:
+        """The file that says what it is."""
+        return self.workdir.run if self.name is None else pretrained.path_of(self.name)
 
     @property
     def objective(self) -> training.Target:
@@ -264,7 +274,7 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     own = run.data_config
     config = own if options.data is None else options.data
     if config is None:
-        raise ValueError(f"{run.workdir.run} does not say where its data are: give --data.name")
+        raise ValueError(f"{run.described_in} does not say where its data are: give --data.name")
     if options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
     other = own is None or config != dataclasses.replace(own, data_dir=config.data_dir)
@@ -280,7 +290,7 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     if not known and not other:
         raise ValueError(
             f"{config.name} is not the data of this run any more: fingerprint "
-            f"{dataset.fingerprint if dataset else None} here, {expected} in {run.workdir.run}"
+            f"{dataset.fingerprint if dataset else None} here, {expected} in {run.described_in}"
         )
     name = options.split or ("test" if known else "all")
     if name == "all" or dataset is None:
@@ -316,9 +326,24 @@ def open_run(workdir: str, step: str = "best") -> Run:
     if step != "best" and step != "last" and not step.isdigit():
         raise ValueError(f"step is {step!r}; accepted: best, last or a number")
     chosen = step if step == "best" or step == "last" else int(step)
+    if pretrained.is_shipped(workdir):
+        record = read_record(workdir)
+        model, variables = pretrained.load(workdir, step=chosen)
+        folder = Workdir(Path("results") / workdir)
+        number = pretrained.card(workdir).step
+        return Run(folder, with_defaults(record), model, variables, number, workdir)
     folder = Workdir(workdir)
     model, variables, number, record = training.load_step(folder, chosen)
     return Run(folder, with_defaults(record), model, variables, number)
+
+
+def read_record(workdir: str) -> Json:
+    """What is said of a run: by its run.json, or by the card of a shipped model."""
+    if not pretrained.is_shipped(workdir):
+        return Workdir(workdir).read()
+    record = pretrained.card(workdir).run
+    check_run(record, f"{pretrained.path_of(workdir)}: run")
+    return record
 
 
 def expected_images(run: Run, codes: Array, labels: Labels | None) -> np.ndarray:

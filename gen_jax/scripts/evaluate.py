@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -38,19 +38,58 @@ def main(arguments: Sequence[str]) -> None:
 
 def evaluate(options: Options) -> Json:
     """The result as a dict, also written to evaluation-SPLIT.json."""
-    cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
-    key = cli.noise_key(options.seed)
+    check(options)
     run = cli.open_run(options.workdir, options.step)
-    is_vae = has_posterior(run.model)
-    if options.num_samples < 0 or (options.num_samples and not is_vae):
+    check_codes(options, run)
+    folder = results.output_folder(options, run)
+    source = cli.load_images(run, options)
+    split, name = source.split, results.name_for(folder, "evaluation", source)
+    measured = measure(run, source, options)
+    path = results.save_json(folder / f"evaluation-{name}.json", measured.result)
+    each = _save_scores(folder / f"evaluation-{name}.{options.scores}", measured.columns)
+    for line in (*measured.lines, f"wrote {path}, and {each} with one value an image"):
+        cli.say(line)
+    if not has_code(run.model):
+        some = slice(0, 12)
+        labels = None if split.labels is None else split.labels[some]
+        nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
+        path = folder / f"surprise-{name}.png"
+        results.picture(
+            figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
+        )
+    return measured.result
+
+
+def check(options: Options) -> None:
+    """ValueError for options that no run takes."""
+    cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
+    cli.noise_key(options.seed)
+
+
+def check_codes(options: Options, run: cli.Run) -> None:
+    """ValueError for codes of a model that has no posterior."""
+    if options.num_samples < 0 or (options.num_samples and not has_posterior(run.model)):
         raise ValueError(
             f"num_samples is {options.num_samples}, for {type(run.model).__name__}; accepted: 0, "
             "or at least 1 for a VAE"
         )
-    folder = results.output_folder(options, run)
-    source = cli.load_images(run, options)
+
+
+class Measured(NamedTuple):
+    """What a run is worth on a split."""
+
+    result: Json
+    """As JSON."""
+    columns: dict[str, np.ndarray | None]
+    """One value an image."""
+    lines: list[str]
+    """To be said once all of it is on the disk."""
+
+
+def measure(run: cli.Run, source: cli.Images, options: Options) -> Measured:
+    """Scores every image of `source` once; writes nothing."""
+    key = cli.noise_key(options.seed)
     split, name = source.split, source.name
-    file_name = results.name_for(folder, "evaluation", source)
     mesh = training.make_mesh()
     batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
 
@@ -83,7 +122,7 @@ def evaluate(options: Options) -> Json:
         "parameters": sum(x.size for x in jax.tree.leaves(run.variables)),
         **results.environment(),
     }
-    lines: list[str] = []  # said once all of it is on the disk
+    lines: list[str] = []
     about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
     lines.append(f"{name}: {objective.label} {_describe(scored)}, {about}")
     if has_posterior(run.model):
@@ -104,23 +143,10 @@ def evaluate(options: Options) -> Json:
             "iwae_nats_standard_error": bound.nats_standard_error if bound.count > 1 else None,
         }
         lines.append(f"{name}: {tighter.label} {_describe(bound)}, {about}")
-    autoregressive = not has_code(run.model)
-    if options.classify and autoregressive and takes_labels(run.model):
+    if options.classify and not has_code(run.model) and takes_labels(run.model):
         result["accuracy"] = classify(run, split, batches)
         lines.append(f"{name}: {100 * result['accuracy']:.2f} % of p(y|x) put the label first")
-    path = results.save_json(folder / f"evaluation-{file_name}.json", result)
-    each = _save_scores(folder / f"evaluation-{file_name}.{options.scores}", columns)
-    for line in (*lines, f"wrote {path}, and {each} with one value an image"):
-        cli.say(line)
-    if autoregressive:
-        some = slice(0, 12)
-        labels = None if split.labels is None else split.labels[some]
-        nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
-        path = folder / f"surprise-{file_name}.png"
-        results.picture(
-            figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
-        )
-    return result
+    return Measured(result, columns, lines)
 
 
 def _save_scores(path: Path, columns: Mapping[str, np.ndarray | None]) -> Path:

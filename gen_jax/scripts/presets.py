@@ -312,6 +312,10 @@ PRESETS: Mapping[str, Experiment] = {
     "vae-digits-classes": dataclasses.replace(
         _vae_digits, model=_vae_digits.model.clone(num_classes=10)
     ),
+    # Two latents: a plane, to be looked at.
+    "vae-digits-plane": dataclasses.replace(
+        _vae_digits, model=_vae_digits.model.clone(num_latents=2)
+    ),
     "autoencoder-digits": Experiment(
         models.AutoEncoder(_DIGITS, likelihoods.Categorical(17), num_latents=8, **_CONV_DIGITS),
         DataConfig("digits"),

@@ -104,7 +104,7 @@ def reconstruct(options: Options) -> Json:
     if len(images) > 1:
         results.picture(_interpolate, run, shown_codes, images, labels, folder)
     if model.num_latents == 2 and model.has_real_codes:
-        results.picture(_plane, run, shown_codes, options.plane, folder)
+        results.picture(save_plane, run, shown_codes, options.plane, folder / "plane.png")
     return result
 
 
@@ -159,7 +159,7 @@ def _interpolate(
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 
-def _plane(run: cli.Run, codes: Array, side: int, folder: Path) -> Path:
+def save_plane(run: cli.Run, codes: Array, side: int, path: Path) -> Path:
     """Images of a code's two latents, the first to the right and the second up.
 
     They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
@@ -174,5 +174,4 @@ def _plane(run: cli.Run, codes: Array, side: int, folder: Path) -> Path:
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
     labels = np.zeros(len(grid), np.int32) if takes_labels(run.model) else None
     images = cli.expected_images(run, grid, labels)
-    path = folder / "plane.png"
     return figures.save_grid(images, run.model.likelihood.levels, path, columns=side)

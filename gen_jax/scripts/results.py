@@ -25,6 +25,13 @@ def output_folder(options: RunOptions, run: Run) -> Path:
     """Where results go: to be asked before anything is computed. ValueError if nothing can."""
     # The same paths are refused as for a run: empty, remote, of nobody.
     folder = run.workdir.path if options.output is None else Workdir(options.output).path
+    if run.name is not None and options.output is None:
+        say(f"{run.name} is a shipped model: results go to {folder}")
+    return writable(folder)
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be. ValueError if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -29,7 +29,7 @@ class Options(Experiment):
     workdir: str = dataclasses.field(kw_only=True)
     """Folder of the run."""
     init_from: str | None = None
-    """Start from the weights of this run: the folder of one whose parameters have these shapes."""
+    """Start from the weights of this run, or shipped model, whose parameters have these shapes."""
     resume: bool = False
     """Go on with a run whose number of steps, optimiser or accumulation was another."""
     overwrite: bool = False
@@ -48,13 +48,18 @@ def main(arguments: Sequence[str]) -> None:
             print(f"  {preset:32} {model} on {experiment.data.name}")
         print("\ngen_jax train PRESET --help lists the options of a preset.")
         return
+    cli.stop(train(parse(arguments)))
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """What a command says: a preset, and what differs from it."""
+    name = arguments[0]
     preset = find(name)
     fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(Experiment)}
     default = Options(**fields, workdir=f"runs/{name}")
-    options = cli.parse(
+    return cli.parse(
         tyro.conf.AvoidSubcommands[Options], f"gen_jax train {name}", arguments[1:], default=default
     )
-    cli.stop(train(options))
 
 
 def train(options: Options) -> training.TrainResult:

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from gen_jax.fields import check_fields
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models import MODELS
-from gen_jax.training.fields import check_fields
 from gen_jax.training.objective import LOG_LIKELIHOOD, TARGETS, target_to_dict
 from gen_jax.training.settings import TrainConfig
 from gen_jax.typing import Json

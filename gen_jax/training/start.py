@@ -7,6 +7,7 @@ import os
 import jax
 import numpy as np
 
+from gen_jax import pretrained
 from gen_jax.training.checkpoints import load, resolve_step
 from gen_jax.training.state import TrainState, Tree
 from gen_jax.training.workdir import Workdir
@@ -18,6 +19,8 @@ def weights_of(
 ) -> tuple[Json, Tree | None]:
     """What run.json says of the start from `run`, and its best step's EMA, on the host.
 
+    `run` may be the name of a shipped model.
+
     The EMA is None where the run in `workdir` has begun with it already, and goes on: with
     `overwrite` it does not.
     Raises ValueError, which names the first parameter that differs, unless names, shapes and
@@ -27,8 +30,12 @@ def weights_of(
         begun = workdir.read().get("init_from")
         if begun is not None and os.path.abspath(begun["run"]) == os.path.abspath(run):
             return begun, None
-    step = resolve_step(run)
-    params = jax.device_get(load(run, step)[1]["params"])
+    if pretrained.is_shipped(run):
+        step, variables = pretrained.card(str(run)).step, pretrained.load(str(run))[1]
+    else:
+        step = resolve_step(run)
+        variables = load(run, step)[1]
+    params = jax.device_get(variables["params"])
     theirs, ours = _leaves(params), _leaves(abstract.params)
     for name in [*ours, *theirs]:
         there, here = theirs.get(name), ours.get(name)

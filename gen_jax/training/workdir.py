@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from gen_jax import pretrained
 from gen_jax.files import naming, write_atomically
 from gen_jax.training import checkpoint_files
 from gen_jax.training.schema import FORMAT, check_run, with_defaults
@@ -73,7 +74,11 @@ class Workdir:
     def read(self) -> Json:
         """What run.json says. Raises ValueError if there is no run here, or it is damaged."""
         if not self.path.is_dir():
-            raise ValueError(f"{self.path} is not a folder; accepted: the folder of a trained run")
+            raise ValueError(
+                f"{self.path} is not a folder; accepted: the folder of a trained run (to "
+                "gen_jax.load and the scripts also the name of a shipped model: "
+                f"{pretrained.suggestion(self.path.name)})"
+            )
         if not self.run.is_file():
             raise ValueError(f"{self.path} holds no run: there is no run.json in it")
         try:

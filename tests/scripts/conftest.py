@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from gen_jax.scripts import train
+from gen_jax.pretrained import shipped
+from gen_jax.scripts import publish, train
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -93,3 +94,20 @@ def tiny_class_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "classes"
     train_tiny(workdir, preset="gated-pixelcnn-digits-classes")
     return workdir
+
+
+@pytest.fixture(scope="session")
+def models(tiny_run, tiny_vae_run, tmp_path_factory):
+    """A folder with two tiny models."""
+    folder = tmp_path_factory.mktemp("models")
+    publish.main([str(tiny_run), "tiny", f"--output={folder}"])
+    publish.main([str(tiny_vae_run), "tiny-vae", f"--output={folder}", "--num-samples=3"])
+    return folder
+
+
+@pytest.fixture
+def by_name(models, tmp_path, monkeypatch):
+    """They are the shipped ones; the current folder, which is empty, and what it holds later."""
+    monkeypatch.setattr(shipped, "FOLDER", models)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -112,7 +112,7 @@ def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch
         logits = model.apply(run.variables, codes, method="decode")
         return np.asarray(model.likelihood.mean(logits, 1))
 
-    reconstruct._plane(run, codes, 3, tmp_path)
+    reconstruct.save_plane(run, codes, 3, tmp_path / "plane.png")
     low, high = scipy.stats.norm.ppf([1 / 6, 5 / 6])
     corners = [(low, high), (high, high), (low, low), (high, low)]
     np.testing.assert_allclose(drawn[0][[0, 2, 6, 8]], decoded(corners), rtol=1e-5)

@@ -1,0 +1,160 @@
+"""The card of a shipped model: what it is, how well it does, and how it was made."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from gen_jax.fields import check_fields
+from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax.models import MODELS
+
+FORMAT = "gen_jax card 1"
+
+Precision: TypeAlias = Literal["float16", "float32"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """How the weights are stored."""
+
+    dtype: Precision
+    """Of the file; loaded, they are float32."""
+    parameters: int
+    """How many."""
+    sha256: str
+    """Of the file."""
+    moved_nats: float
+    """What rounding changed in the test score, nats an image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What chose the step among those of the run."""
+
+    split: str
+    images: int
+    bits_per_dim: float
+    """The objective there, as training evaluated it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The stored weights on a whole split."""
+
+    split: str
+    images: int
+    measure: str
+    """What is averaged, such as -log p(x)."""
+    nats: float
+    """Mean of the objective, nats an image."""
+    nats_standard_error: float
+    bits_per_dim: float
+    bits_per_dim_standard_error: float
+    iwae_samples: int | None
+    """Codes an image of the tighter bound, k; None where there is none."""
+    iwae_nats: float | None
+    iwae_nats_standard_error: float | None
+    accuracy: float | None
+    """Of a model with classes, by Bayes' rule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfCheck:
+    """What `fixed_scores` gave of `fixed_images`, to find out whether it still does."""
+
+    images: str
+    """Which they are."""
+    measure: str
+    """What their score is."""
+    nats: tuple[float, ...]
+    """One value an image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """NAME.json."""
+
+    format: Literal["gen_jax card 1"]
+    run: dict[str, Any]
+    """What run.json says: the model, the data, the settings, the versions it was trained with."""
+    step: int
+    """The step taken: the best by validation."""
+    steps: int
+    """Steps of the whole training."""
+    epochs: float
+    """Times that the whole training saw its images."""
+    command: str
+    """What trains it."""
+    licence: str
+    """Of the data."""
+    selection: Selection
+    test: Score
+    weights: Rounding
+    check: SelfCheck
+    versions: dict[str, Any]
+    """What it was scored with."""
+
+
+def to_json(card: Card) -> str:
+    """The text of NAME.json."""
+    return json.dumps(dataclasses.asdict(card), indent=1, allow_nan=False) + "\n"
+
+
+def read(path: pathlib.Path) -> Card:
+    """The card in a file. ValueError, in one line, for one that is damaged or edited amiss."""
+    where = os.fspath(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is damaged: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where} is no card of a model: it is no JSON object")
+    _check_complete(Card, fields, where)
+    check_fields(Card, fields, f"{where}: ")
+    _check_model(fields["run"].get("model"), f"{where}: run.model")
+    fields["check"]["nats"] = tuple(fields["check"]["nats"])
+    for name, kind in _PARTS.items():
+        fields[name] = kind(**fields[name])
+    return Card(**fields)
+
+
+def _check_model(model: Any, where: str) -> None:
+    """The types of a model's fields, and of its likelihood's; `models.from_dict` asks the rest."""
+    if not isinstance(model, Mapping):
+        raise ValueError(f"{where} is {model!r}; accepted: a model")
+    likelihood = model.get("likelihood")
+    if not isinstance(likelihood, Mapping):
+        raise ValueError(f"{where}.likelihood is {likelihood!r}; accepted: a likelihood")
+    for part, key, table, prefix in (
+        (model, "model", MODELS, ""),
+        (likelihood, "name", LIKELIHOODS, "likelihood."),
+    ):
+        kind = table.get(str(part.get(key)))
+        rest = {name: value for name, value in part.items() if name not in (key, "likelihood")}
+        if kind is not None:
+            check_fields(kind, rest, f"{where}.{prefix}")
+
+
+_PARTS: Mapping[str, type] = {
+    "selection": Selection,
+    "test": Score,
+    "weights": Rounding,
+    "check": SelfCheck,
+}
+
+
+def _check_complete(kind: type, fields: Any, where: str, prefix: str = "") -> None:
+    """ValueError unless every field is there, and objects are objects."""
+    for field in dataclasses.fields(kind):
+        name = prefix + field.name
+        if field.name not in fields:
+            raise ValueError(f"{where} has no {name}")
+        value = fields[field.name]
+        if field.name in _PARTS or field.type == dict[str, Any]:
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}: {name} is {value!r}; accepted: an object")
+            if field.name in _PARTS:
+                _check_complete(_PARTS[field.name], value, where, f"{name}.")

@@ -1,0 +1,106 @@
+"""Names, and what stands behind them."""
+
+import difflib
+import os
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from gen_jax import checks, models
+from gen_jax.models.shared.protocol import Model, takes_labels
+from gen_jax.pretrained import cards, weights
+from gen_jax.typing import Key, Params, Variables
+
+FOLDER = pathlib.Path(__file__).parent
+"""Where the shipped models lie."""
+
+
+def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """The names of the shipped models; of those in another `folder`."""
+    return tuple(sorted(path.stem for path in path_of("*", folder).parent.glob("*.json")))
+
+
+def is_shipped(name: object) -> bool:
+    """Whether it is a shipped model: a name, as text, and no folder that is there."""
+    return isinstance(name, str) and not os.path.isdir(name) and name in names()
+
+
+def suggestion(name: str) -> str:
+    """The shipped models in words, and the one that may be meant."""
+    close = difflib.get_close_matches(name, names(), 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{', '.join(names()) or 'none'}{hint}"
+
+
+def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Where the card of a model is."""
+    return (FOLDER if folder is None else pathlib.Path(folder)) / f"{name}.json"
+
+
+def card(name: str, folder: str | os.PathLike[str] | None = None) -> cards.Card:
+    """The card of a shipped model. ValueError for an unknown name, and for a damaged card."""
+    if name not in names(folder):
+        known = suggestion(name) if folder is None else ", ".join(names(folder)) or "none"
+        raise ValueError(f"unknown model {name!r}; shipped: {known}")
+    return cards.read(path_of(name, folder))
+
+
+def load(
+    name: str,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    step: int | str = "best",
+    model: Model | None = None,
+) -> tuple[Model, Variables]:
+    """`(model, variables)` of a shipped model, float32, on the first device.
+
+    `step` can be "best" alone, or the number of that; a `model` that is given must be equal.
+    ValueError for an unknown name, a damaged file, another step or another model.
+    """
+    said = card(name, folder)
+    if step not in ("best", said.step) or isinstance(step, bool):
+        raise ValueError(f"step is {step!r}; accepted: best, which is {said.step}: {name} has one")
+    path = path_of(name, folder)
+    try:
+        own = models.from_dict(said.run["model"])
+        expected = jax.eval_shape(_initialise(own), jax.random.key(0))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: run.model: {' '.join(str(error).split())}") from error
+    if model is not None and model != own:
+        raise ValueError(f"{name} is another model: {_difference(own, model)}")
+    variables = {"params": _read(path.with_suffix(".safetensors"), said.weights.sha256)}
+    try:
+        checks.same_shapes(variables, {"params": expected["params"]}, "the model of its card")
+    except ValueError as error:
+        raise ValueError(f"{path} is not of its weights: {error}") from error
+    return own, jax.device_put(variables, jax.local_devices()[0])
+
+
+def _read(path: pathlib.Path, sha256: str) -> Params:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if weights.digest(content) != sha256:
+        raise ValueError(f"{path} is damaged, or not of its card: its content is another")
+    try:
+        return weights.from_bytes(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _initialise(model: Model) -> Callable[[Key], Variables]:
+    images = np.zeros((1, *model.image_shape), np.uint8)
+    labels = (np.zeros(1, np.int32),) if takes_labels(model) else ()
+    return lambda key: model.init(key, images, *labels)
+
+
+def _difference(own: Model, given: Model) -> str:
+    """The first field in which two models differ."""
+    here, there = models.to_dict(given), models.to_dict(own)
+    for key in [*there, *here]:
+        if here.get(key) != there.get(key):
+            return f"model.{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+    return f"{type(own).__name__} there, {type(given).__name__} here"

@@ -1,0 +1,278 @@
+"""Weights and a card, which load by a name, from a finished run: `gen_jax publish RUN NAME`."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+from flax.traverse_util import flatten_dict
+
+from gen_jax import data, models, pretrained, training
+from gen_jax.files import replacing, write_atomically
+from gen_jax.pretrained import cards, weights
+from gen_jax.scripts import cli, evaluate, results, train
+from gen_jax.scripts.presets import PRESETS, Experiment
+from gen_jax.training.schema import FORMAT, with_defaults
+from gen_jax.typing import Json
+
+# Half precision is good enough if it moves the test score by less, in nats an image.
+TOLERANCE = 0.02
+
+_MNIST = (
+    "MNIST (LeCun, Cortes and Burges 1998), derived from NIST's Special Databases 1 and 3; "
+    "CC BY-SA 3.0"
+)
+LICENCES: Mapping[str, str] = {
+    "digits": (
+        "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), UCI Machine "
+        "Learning Repository; CC BY 4.0"
+    ),
+    "mnist": _MNIST,
+    "binarized_mnist": f"binarized by Salakhutdinov and Murray 2008 from {_MNIST}",
+    "cifar10": "CIFAR-10 (Krizhevsky 2009); no licence is given with it",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which run, and what it is called."""
+
+    workdir: cli.RunFolder
+    """Folder of a finished run: the best step by validation is taken."""
+    name: cli.Name
+    """What it will be loaded by, such as gated-pixelcnn-digits."""
+    _: dataclasses.KW_ONLY
+    output: str | None = None
+    """Folder of the two files; by default where a checkout of gen_jax has its own."""
+    num_samples: int = 0
+    """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
+    batch_size: int = 250
+    """Images scored at once."""
+    data_dir: str | None = None
+    """Folder of the prepared TFDS sets, if it is not that of the training."""
+    licence: str | None = None
+    """Of the data; known of digits, mnist, binarized_mnist and cifar10."""
+    overwrite: bool = False
+    """Replace the model of that name."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parses, scores the run and its rounded weights, and writes NAME.safetensors and NAME.json."""
+    publish(cli.parse(Options, "gen_jax publish", arguments))
+
+
+def publish(options: Options) -> Path:
+    """The path of the card. ValueError for a run that is not finished, or a name that is taken."""
+    name = options.name
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name is {name!r}; accepted: small letters, digits and single hyphens")
+    scoring = evaluate.Options(
+        options.workdir,
+        split="test",
+        data_dir=options.data_dir,
+        batch_size=options.batch_size,
+        num_samples=options.num_samples,
+    )
+    evaluate.check(scoring)
+    path = _destination(options)
+    selection, run = _finished(options.workdir)
+    evaluate.check_codes(scoring, run)
+    record = _portable(run.record)
+    command, licence = training_command(name, record), _licence(options, record)
+    source = cli.load_images(run, scoring)
+    assert run.data_config is not None  # else load_images would have refused
+    dataset = cli.load_data(_placed(run.data_config, options.data_dir), tell=False)
+    exact = evaluate.measure(run, source, dataclasses.replace(scoring, num_samples=0))
+    content, rounded, measured, dtype = _round(run, source, scoring, exact.result["nats"])
+    moved = measured.result["nats"] - exact.result["nats"]
+    images, labels = pretrained.fixed_images(run.model)
+    scores = pretrained.fixed_scores(run.model, rounded.variables, images, labels)
+    training_config = record["training"]
+    card = cards.Card(
+        format=cards.FORMAT,
+        run=record,
+        step=run.step,
+        steps=training_config["steps"],
+        epochs=training_config["steps"] * training_config["batch_size"] / len(dataset.train),
+        command=command,
+        licence=licence,
+        selection=dataclasses.replace(selection, images=len(dataset.validation)),
+        test=_score(measured.result, run.objective.report.label),
+        weights=cards.Rounding(
+            dtype, measured.result["parameters"], weights.digest(content), moved
+        ),
+        check=cards.SelfCheck(
+            pretrained.IMAGES,
+            pretrained.fixed_measure(run.model),
+            tuple(round(float(nats), 4) for nats in scores),
+        ),
+        versions={k: v for k, v in results.environment().items() if k != "device"},
+    )
+    with replacing(path.with_suffix(".safetensors")) as temporary:
+        temporary.write_bytes(content)
+    write_atomically(path, cards.to_json(card))
+    for line in measured.lines:
+        cli.say(line)
+    cli.say(
+        f"{name}: step {run.step}, {dtype}, {len(content) / 1e6:.2f} MB, rounding moved the score "
+        f"by {moved:+.4f} nats; wrote {path} and {path.with_suffix('.safetensors')}"
+    )
+    return path
+
+
+def _destination(options: Options) -> Path:
+    """Where the card goes: asked before anything is scored."""
+    if options.output is not None:
+        folder = results.writable(training.Workdir(options.output).path)
+    elif (pretrained.FOLDER.parents[1] / "setup.cfg").is_file():
+        folder = results.writable(pretrained.FOLDER)
+    else:
+        raise ValueError(
+            f"{pretrained.FOLDER} is not in a checkout of gen_jax: name a folder with --output"
+        )
+    path = folder / f"{options.name}.json"
+    there = [p for p in (path, path.with_suffix(".safetensors")) if os.path.lexists(p)]
+    if there and not _is_card(path):
+        raise ValueError(f"{there[0]} was not published, and is not replaced; move it away")
+    if there and not options.overwrite:
+        raise ValueError(f"{path} is there already: choose another name, or --overwrite")
+    return path
+
+
+def _is_card(path: Path) -> bool:
+    """Whether it says that it is one of ours, whatever else it says."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.get("format") == cards.FORMAT
+
+
+def _finished(workdir: str) -> tuple[cards.Selection, cli.Run]:
+    """What chose the step, and the run at it. ValueError unless it came to its last step."""
+    folder = training.Workdir(workdir)
+    wanted = with_defaults(folder.read())["training"]["steps"]
+    run = cli.open_run(str(folder.path))
+    losses = training.complete_steps(folder.path)
+    if max(losses) < wanted:
+        raise ValueError(f"{folder.path} is at step {max(losses)} of {wanted}: let it finish first")
+    loss = losses[run.step]
+    if loss is None:
+        raise ValueError(f"{folder.path} has no validated step, so none is the best")
+    return cards.Selection("validation", 0, loss), run
+
+
+def _portable(record: Json) -> Json:
+    """run.json without the paths of the machine that it was written on."""
+    config = dict(record["data"].get("config") or {})
+    if os.path.isabs(config.get("name", "")):
+        config["name"] = Path(config["name"]).name
+    config["data_dir"] = None
+    start = record["init_from"]
+    if start is not None:
+        start = {**start, "run": Path(start["run"]).name}
+    data_record = {**record["data"], "config": config}
+    order = ("model", "objective", "data", "training", "processes", "init_from", "versions")
+    changed = {**record, "data": data_record, "init_from": start}
+    return {"format": FORMAT, **{name: changed[name] for name in order}}
+
+
+def _placed(config: data.DataConfig, data_dir: str | None) -> data.DataConfig:
+    return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+
+
+def _licence(options: Options, record: Json) -> str:
+    name = record["data"]["config"].get("name", "")
+    licence = options.licence or LICENCES.get(name.partition("/")[0].partition(":")[0])
+    if licence is None:
+        raise ValueError(f"the licence of the data {name!r} is not known: say it with --licence")
+    return licence
+
+
+def _round(
+    run: cli.Run, source: cli.Images, options: evaluate.Options, exact: float
+) -> tuple[bytes, cli.Run, evaluate.Measured, cards.Precision]:
+    """A file of the parameters in the shortest type that is good enough, and its scores."""
+    precisions: tuple[cards.Precision, ...] = ("float16", "float32")
+    for dtype in precisions:
+        try:
+            content = weights.to_bytes(run.variables["params"], dtype)
+        except ValueError:  # past the largest number of half precision
+            continue
+        variables = jax.device_put({"params": weights.from_bytes(content)}, jax.local_devices()[0])
+        rounded = dataclasses.replace(run, variables=variables)
+        # First without the tighter bound, which may take long.
+        quick = evaluate.measure(rounded, source, dataclasses.replace(options, num_samples=0))
+        if abs(quick.result["nats"] - exact) < TOLERANCE or dtype == "float32":
+            measured = evaluate.measure(rounded, source, options) if options.num_samples else quick
+            return content, rounded, measured, dtype
+    raise ValueError(f"the parameters of {run.described_in} are not finite")
+
+
+def _score(result: Json, label: str) -> cards.Score:
+    names = {field.name for field in dataclasses.fields(cards.Score)}
+    fields: Json = dict.fromkeys(names)
+    fields |= {key: value for key, value in result.items() if key in names}
+    return cards.Score(**{**fields, "measure": label.rstrip(",")})
+
+
+# The command that trains a run: a preset, and an option for each setting in which they differ.
+
+# Given by the data, and where they lie.
+_GIVEN = ("model.image_shape", "model.num_codes", "data.data_dir")
+
+
+def training_command(name: str, record: Json) -> str:
+    """What trains the run of a record: by the preset of that name, else by the nearest.
+
+    ValueError if no preset with options does.
+    """
+    wanted = _settings_of(record)
+    found = {}
+    for preset, experiment in PRESETS.items():
+        have = _settings_of(record_of(experiment))
+        # One that only the other has belongs to another class of model, likelihood or objective.
+        if have.keys() == wanted.keys():
+            changed = [key for key in wanted if wanted[key] != have[key]]
+            if not any(
+                key.endswith((".model", ".likelihood.name", "objective.name")) for key in changed
+            ):
+                found[preset] = [x for key in changed for x in _option(key, wanted[key])]
+    if not found:
+        raise ValueError(f"no preset trains a {record['model']['model']} on such data")
+    preset = name if name in found else min(found, key=lambda key: len(found[key]))
+    arguments = [preset, *found[preset]]
+    if _settings_of(record_of(train.parse(arguments))) != wanted:
+        raise ValueError(f"gen_jax train {shlex.join(arguments)} would train another run")
+    return f"gen_jax train {shlex.join(arguments)}"
+
+
+def record_of(experiment: Experiment) -> Json:
+    """What run.json will say of an experiment, as far as its options go."""
+    record = {
+        "model": models.to_dict(experiment.model),
+        "objective": training.target_to_dict(experiment.objective),
+        "data": {"config": data.to_dict(experiment.data)},
+        "training": dataclasses.asdict(experiment.training),
+    }
+    return with_defaults(json.loads(json.dumps(record)))
+
+
+def _settings_of(record: Json) -> Json:
+    """Dotted name -> value of each setting that a command can give."""
+    parts = {"model": record["model"], "objective": record["objective"]}
+    parts |= {"data": record["data"]["config"], "training": record["training"]}
+    flat = flatten_dict(parts, sep=".")
+    return {name: value for name, value in flat.items() if name not in _GIVEN}
+
+
+def _option(name: str, value: object) -> list[str]:
+    group, _, last = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return [f"--{group}.{last}" if value else f"--{group}.no-{last}"]
+    values = value if isinstance(value, list) else [value]
+    return [f"--{group}.{last}", *map(str, values)]
