@@ -68,7 +68,9 @@ def choice(name: str, value: object, choices: object, *, also: str = "") -> str:
         close = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
         hint = f" (did you mean {close[0]}?)" if close else ""
         accepted = ", ".join([*names, also] if also else names)
-        raise ValueError(f"{name} is {_shown(value)}{hint}; accepted: {accepted}")
+        # Long names too: it may be one of a module and a class.
+        shown = repr(value) if isinstance(value, str) and len(value) < 200 else _shown(value)
+        raise ValueError(f"{name} is {shown}{hint}; accepted: {accepted}")
     return value
 
 

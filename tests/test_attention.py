@@ -365,7 +365,7 @@ def test_every_site_has_its_own_position(positions, features):
         ),
         ("full", {"num_heads": 0}, "num_heads is 0; accepted: whole numbers of at least 1"),
         ("full", {"feedforward_features": 0}, "feedforward_features is 0"),
-        ("full", {"attention": "local"}, "attention is 'local'; accepted: local_1d, local_2d"),
+        ("full", {"attention": "local"}, "attention is 'local' .*; accepted: local_1d, local_2d"),
         ("full", {"positions": "none"}, "positions is 'none'; accepted: sinusoid, learned"),
         ("full", {"query_block": 4}, "query_block is 4; accepted: nothing, with this attention"),
         ("1d", {"query_block": (2, 2)}, r"query_block is \(2, 2\); accepted: whole numbers"),

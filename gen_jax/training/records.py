@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gen_jax.files import naming, write_atomically
 from gen_jax.training.evaluation import Evaluation
 from gen_jax.training.workdir import Workdir
-from gen_jax.typing import Json
+from gen_jax.typing import ArrayLike, Json
 
 _QUIET_SECONDS = 30.0
 Numbers: TypeAlias = float | int | list | None
@@ -80,9 +80,7 @@ class Records(contextlib.AbstractContextManager):
             with contextlib.suppress(OSError):  # said already: each line is flushed
                 self._file.close()
 
-    def train(
-        self, step: int, metrics: Mapping[str, np.ndarray], seconds: float, log: bool
-    ) -> None:
+    def train(self, step: int, metrics: Mapping[str, ArrayLike], seconds: float, log: bool) -> None:
         """Adds one step that took `seconds`; with `log`, writes the means since the last."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + np.asarray(value, np.float64)

@@ -359,7 +359,10 @@ def test_more_steps_on_request_only(reference, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 7, "accumulate": 2}, "batch of 7 cannot be split"),
+        (
+            {"batch_size": 7, "accumulate": 2},
+            "batch_size is 7; accepted, on 1 devices x 2 micro-batches: multiples of 2",
+        ),
         ({"steps": 0}, "steps is 0; accepted: whole numbers of at least 1"),
         ({"keep": 0}, "keep is 0"),
         ({"batch_size": 16}, "the iterator gives batches of 8 images; accepted: 16"),

@@ -60,7 +60,7 @@ def test_the_running_mean_is_the_constant_baseline():
 def test_every_objective_says_which_model_it_is_for():
     gaussian, bits = vae(), vae(latents="bernoulli")
     plain = models.AutoEncoder((2, 2, 1), BERNOULLI)
-    with one_line_error("for a VAE, not AutoEncoder"):
+    with one_line_error("model is AutoEncoder; accepted, by the objective ELBO: a VAE"):
         training.ELBO().check(plain)
     with one_line_error("for discrete latents: score_function or straight_through"):
         training.ELBO().check(bits)
@@ -70,7 +70,7 @@ def test_every_objective_says_which_model_it_is_for():
         training.ELBO(estimator="score_function", baseline="leave_one_out").check(gaussian)
     with one_line_error("baseline is .*; accepted, by the estimator .*: none"):
         training.ELBO(baseline="constant").check(gaussian)
-    with one_line_error("does not pass through bits"):
+    with one_line_error("model is VAE; accepted, by the objective IWAE: a VAE with Gaussian latents"):
         training.IWAE().check(bits)
     with one_line_error("for an autoregressive model, not VAE"):
         training.LogLikelihood().check(gaussian)

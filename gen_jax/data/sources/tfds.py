@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def _base(name: str) -> str:
     return re.split("[/:]", name)[0]
 
 
-def _feature(features: Mapping[str, object], kind: type, default: str) -> str | None:
+def _feature(features: Any, kind: type, default: str) -> str | None:
     """The key of the feature of that kind: the one with the default's name, or the only one."""
     found = [key for key, feature in features.items() if isinstance(feature, kind)]
     if default in found:
