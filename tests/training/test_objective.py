@@ -70,9 +70,9 @@ def test_every_objective_says_which_model_it_is_for():
         training.ELBO(estimator="score_function", baseline="leave_one_out").check(gaussian)
     with one_line_error("baseline is .*; accepted, by the estimator .*: none"):
         training.ELBO(baseline="constant").check(gaussian)
-    with one_line_error("model is VAE; accepted, by the objective IWAE: a VAE with Gaussian latents"):
+    with one_line_error("model is VAE; accepted, by the objective IWAE: a VAE with Gaussian"):
         training.IWAE().check(bits)
-    with one_line_error("for an autoregressive model, not VAE"):
+    with one_line_error("model is VAE; accepted, by the objective LogLikelihood: an autoreg"):
         training.LogLikelihood().check(gaussian)
     for beta in (-1.0, math.inf):
         with one_line_error(f"beta is {beta}"):
