@@ -3,7 +3,7 @@
 import importlib
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from gen_jax import likelihoods, models, objectives, sampling
 from gen_jax._version import __version__
@@ -12,6 +12,8 @@ from gen_jax.typing import Variables
 
 if TYPE_CHECKING:
     from gen_jax import data, figures, inversion, pretrained, training
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 # What these import is heavy: not before it is needed.
 _LAZY = ("data", "figures", "inversion", "pretrained", "training")
@@ -31,6 +33,21 @@ __all__ = [
 ]
 
 
+@overload
+def load(
+    workdir: str | os.PathLike[str], step: int | Literal["best", "last"] = "best"
+) -> tuple[models.ImageModel, Variables]: ...
+
+
+@overload
+def load(
+    workdir: str | os.PathLike[str],
+    step: int | Literal["best", "last"] = "best",
+    *,
+    model: ModelT,
+) -> tuple[ModelT, Variables]: ...
+
+
 def load(
     workdir: str | os.PathLike[str],
     step: int | Literal["best", "last"] = "best",
@@ -46,7 +63,7 @@ def load(
     from gen_jax import pretrained
 
     if pretrained.is_shipped(workdir):
-        return pretrained.load(str(workdir), step=step, model=model)
+        return pretrained.load(os.fspath(workdir), step=step, model=model)
 
     from gen_jax.training import checkpoints
 

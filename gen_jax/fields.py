@@ -1,7 +1,7 @@
 """The types of settings: a dataclass's fields against what it declares."""
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,11 @@ def _matches(value: object, hint: object) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
-        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+        return (
+            isinstance(value, int | float)
+            and type(value) is not bool
+            and abs(value) <= sys.float_info.max
+        )
     if hint in (bool, str):
         return isinstance(value, hint)
     return not dataclasses.is_dataclass(hint)

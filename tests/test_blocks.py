@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_jax import sampling
 from gen_jax.models.shared.protocol import has_block_view
 
 from .cases import (
@@ -61,3 +62,16 @@ def test_blocks_reproduce_the_whole_image(x64, name, case, size):
     found = block_params(model, variables, images, labels)
     scale = float(jnp.abs(expected).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_bfloat16_blocks_carry_on_as_steps_do(name):
+    """The loops of the samplers take carries of one type."""
+    model = make(name, "categorical", dtype="bfloat16")
+    images, labels = some_images(model, 2), some_labels(model, 2)
+    known, key, ids = np.zeros(images.shape, bool), jax.random.key(0), np.arange(2)
+    temperature = np.float32(1)
+    request = sampling.Request(perturbed(model), key, ids, images, known, labels, temperature)
+    for method in ("scan", "block_fixed_point"):
+        drawn = jax.eval_shape(functools.partial(sampling.generate, model, method=method), request)
+        assert drawn.images.shape == (2, *model.image_shape)

@@ -110,6 +110,7 @@ def test_wrong_chunks(unconditional, num_images, chunk_size, message):
         sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size)
 
 
+@pytest.mark.skipif(jax.device_count() < 4, reason="fewer than four devices")
 def test_chunks_are_refused_at_the_call(unconditional):
     """Before anything is drawn, whatever it is that is wrong."""
     model, variables = unconditional

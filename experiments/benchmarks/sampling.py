@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks import timing
-from gen_jax import figures, likelihoods, models, sampling
+from gen_jax import checks, figures, likelihoods, models, sampling
+from gen_jax.files import write_atomically
 from gen_jax.sampling.methods import METHODS, Canvas, methods_of
 from gen_jax.scripts import cli, results
 from gen_jax.scripts.presets import find
-from gen_jax.training.workdir import write_atomically
 from gen_jax.xla import compiler_options
 
 
@@ -44,8 +44,8 @@ class Options:
     """A trained run, instead of `model`."""
     batch_sizes: tuple[int, ...] = (1, 8, 64)
     """Images drawn at once."""
-    methods: tuple[sampling.Method, ...] = tuple(METHODS)
-    """Which samplers; those that the model does not have are left out."""
+    methods: tuple[sampling.Method, ...] = ()
+    """Which samplers; by default all that the model has."""
     image_sizes: tuple[int, ...] = ()
     """Heights (and widths) to repeat the scan at, to see the cost grow with the sites."""
     naive_sites: int = 8
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str]) -> None:
         assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
         model, variables = cli.autoregressive(run.model), run.variables
     there = methods_of(model)
-    options = dataclasses.replace(options, methods=tuple(m for m in options.methods if m in there))
+    for method in options.methods:
+        checks.choice("methods", method, there)
+    options = dataclasses.replace(options, methods=options.methods or there)
     cases = [(model, variables, batch, options.methods) for batch in options.batch_sizes]
     for size in options.image_sizes:
         # Parameters may belong to the image's size; what a scan costs does not depend on them.

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from experiments.benchmarks import timing
 from gen_jax import models, training
+from gen_jax.files import write_atomically
 from gen_jax.scripts import cli, results
 from gen_jax.scripts.presets import find
-from gen_jax.training.workdir import write_atomically
 from gen_jax.xla import compiler_options
 
 

@@ -19,12 +19,16 @@ FOLDER = pathlib.Path(__file__).parent
 
 def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     """The names of the shipped models; of those in another `folder`."""
-    return tuple(sorted(path.stem for path in path_of("*", folder).parent.glob("*.json")))
+    return tuple(sorted(path.stem for path in path_of("*", folder).parent.glob("[!.]*.json")))
 
 
 def is_shipped(name: object) -> bool:
     """Whether it is a shipped model: a name, as text, and no folder that is there."""
-    return isinstance(name, str) and not os.path.isdir(name) and name in names()
+    return (
+        isinstance(name, str | os.PathLike)
+        and not os.path.isdir(name)
+        and os.fspath(name) in names()
+    )
 
 
 def suggestion(name: str) -> str:
@@ -41,9 +45,7 @@ def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> pathlib.
 
 def card(name: str, folder: str | os.PathLike[str] | None = None) -> cards.Card:
     """The card of a shipped model. ValueError for an unknown name, and for a damaged card."""
-    if name not in names(folder):
-        known = suggestion(name) if folder is None else ", ".join(names(folder)) or "none"
-        raise ValueError(f"unknown model {name!r}; shipped: {known}")
+    checks.choice("name", name, names(folder))
     return cards.read(path_of(name, folder))
 
 

@@ -216,7 +216,9 @@ def _blank(model: Model, num_images: int, labels: AnyLabels | None) -> tuple[Lev
     of = traits(model)
     num_images = checks.whole("num_images", num_images, 1)
     labels = checks.labels(labels, of.num_classes, num_images)
-    return np.zeros((num_images, *of.image_shape), np.int32), labels
+    # Of no size: a chunk of them is made at a time.
+    given = np.broadcast_to(np.zeros((), np.int32), (num_images, *of.image_shape))
+    return given, labels
 
 
 def _partly_known(

@@ -72,9 +72,9 @@ def run(main: Callable[P, object], *arguments: P.args, **options: P.kwargs) -> N
     except (ValueError, OSError) as error:
         fail(str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if runtime_log.of_a_lost_peer(error):
-            runtime_log.end_without_peers(error)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            if runtime_log.of_a_lost_peer(error):
+                runtime_log.end_without_peers(error)
             raise
         fail(f"not enough memory: {str(error).splitlines()[0] if str(error) else ''}")
     except training.NonFiniteError as error:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from gen_jax import data, figures, objectives, training
+from gen_jax.files import write_atomically
 from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
 from gen_jax.scripts import cli, results
-from gen_jax.training.workdir import write_atomically
 from gen_jax.typing import Json
 
 

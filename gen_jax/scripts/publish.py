@@ -78,8 +78,8 @@ def publish(options: Options) -> Path:
         num_samples=options.num_samples,
     )
     evaluate.check(scoring)
-    path = _destination(options)
     selection, run = _finished(options.workdir)
+    path = _destination(options)
     evaluate.check_codes(scoring, run)
     record = _portable(run.record)
     command, licence = training_command(name, record), _licence(options, record)
@@ -246,6 +246,8 @@ def training_command(name: str, record: Json) -> str:
         raise ValueError(f"no preset trains a {record['model']['model']} on such data")
     preset = name if name in found else min(found, key=lambda key: len(found[key]))
     arguments = [preset, *found[preset]]
+    if record["init_from"] is not None:
+        arguments += ["--init-from", record["init_from"]["run"]]
     if _settings_of(record_of(train.parse(arguments))) != wanted:
         raise ValueError(f"gen_jax train {shlex.join(arguments)} would train another run")
     return f"gen_jax train {shlex.join(arguments)}"

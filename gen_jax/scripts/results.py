@@ -62,7 +62,7 @@ def save_arrays(path: Path, **arrays: ArrayLike | Sequence[str] | None) -> Path:
     """A .npz, whole or not at all: an older one of that name stays until the new one is there."""
     present = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **present)
+        np.savez_compressed(temporary, **present)  # pyright: ignore[reportArgumentType]
     return path
 
 

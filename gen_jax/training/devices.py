@@ -39,15 +39,15 @@ def initialize_distributed() -> None:
     If one of them dies, the others end within a minute, and say so in one line; for that what JAX's
     runtime logs goes through `runtime_log`. Raises ValueError where no cluster is found.
     """
-    runtime_log.install()
     try:
         # The others learn of one that died, or that ended with an error, by these.
-        jax.distributed.initialize(heartbeat_timeout_seconds=20, shutdown_timeout_seconds=20)
+        jax.distributed.initialize(heartbeat_timeout_seconds=20, shutdown_timeout_seconds=60)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"no cluster to join: jax.distributed.initialize says: {reason}"
         ) from error
+    runtime_log.install()
 
 
 def make_mesh(devices: Sequence[object] | None = None) -> Mesh:

@@ -44,6 +44,6 @@ def test_neighbours_are_the_nearest():
 def test_an_unknown_name_is_one_line(tmp_path):
     result = command("gallery", "nobody", f"--output={tmp_path}")
     assert result.returncode == 2
-    assert "unknown model 'nobody'" in result.stderr
+    assert "name is 'nobody'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())

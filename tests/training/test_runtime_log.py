@@ -21,6 +21,7 @@ FATAL = (
     b"service detected fatal errors.\n*** Check failure stack trace: ***\n    @     0x7fb448\n"
 )
 OTHER = b"W1128 09:37:39.174162   27793 slow_compile.cc:80] Compiling takes long\n"
+CHECK = b"F1128 09:37:39.174162   27793 tfrt_cpu_pjrt_client.h:80] Check failed: x == y\n"
 LINE = (
     "error: another process of this job has ended{}: the same command, in all of them, goes on "
     "from the last checkpoint\n"
@@ -43,7 +44,11 @@ def stderr_of(program: str) -> tuple[str, int]:
         # Aborted by the runtime, which says which peer it misses.
         (f"os.write(2, {PEER + FATAL!r}); os.abort()", LINE.format(" (number 1)"), -signal.SIGABRT),
         # A collective fails first, and the runtime aborts all the same.
-        ("log.end_without_peers(RuntimeError('Gloo all-reduce failed'))", LINE.format(""), 1),
+        (
+            "log.end_without_peers(RuntimeError('Gloo all-reduce failed'))",
+            LINE.format("").replace("\n", " (Gloo all-reduce failed)\n"),
+            1,
+        ),
         (
             f"os.write(2, {FATAL!r}); log.end_without_peers(RuntimeError('Gloo failed'))",
             LINE.format(""),
@@ -53,6 +58,18 @@ def stderr_of(program: str) -> tuple[str, int]:
         (
             f"print('mine', file=sys.stderr); log.leave(2); os.write(2, {PEER + FATAL!r})",
             "mine\n",
+            0,
+        ),
+        # Fatal for another reason, and lines of others while something is held back.
+        (
+            f"os.write(2, {CHECK!r}); os.abort()",
+            CHECK.decode(),
+            -signal.SIGABRT,
+        ),
+        (
+            f"log._HELD = 0.1; os.write(2, {PEER!r}); time.sleep(0.5); os.write(2, b'mine\\n');"
+            "time.sleep(0.5); os.write(2, b'last')",
+            PEER.decode() + "mine\nlast",
             0,
         ),
         # Nothing fatal: all is shown.
