@@ -1,4 +1,8 @@
-"""Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib."""
+"""Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib.
+
+Images are integer levels, NumPy arrays. Each `save_…` returns the path that it has written, whole
+or not at all: OSError if it cannot.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

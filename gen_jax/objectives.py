@@ -1,4 +1,9 @@
-"""What is trained and reported: one value an image, in nats, never reduced."""
+"""What is trained and reported: one value an image, in nats, never reduced.
+
+Log-likelihoods and bounds are to be maximised: a loss is minus their mean. All are pure functions,
+for any transformation of JAX. Errors are those of `log_likelihood`, and ValueError for a model of
+the wrong kind.
+"""
 
 import math
 from typing import Literal, NamedTuple, TypeAlias
@@ -60,7 +65,10 @@ def log_likelihood_map(
 
 
 def log_posterior(model: Model, variables: Variables, images: AnyLevels) -> Float[Array, "B K"]:
-    """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
+    """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier.
+
+    One pass for each class. ValueError for a model without classes.
+    """
     num_classes = traits(model).num_classes
     if num_classes is None:
         raise ValueError("num_classes is None; accepted: a model with classes")
@@ -75,7 +83,10 @@ def reconstruction(
     images: AnyLevels,
     labels: AnyLabels | None = None,
 ) -> Float[Array, "*samples B"]:
-    """log p(x | z, y) in nats, for each code of each image."""
+    """log p(x | z, y) of an auto-encoder in nats, for each code of each image.
+
+    ValueError if the codes are not as many as the images.
+    """
     if not has_code(model):
         refuse(model, "an auto-encoder")
     images, labels = check_inputs(model, images, labels)

@@ -40,14 +40,14 @@ class DataConfig:
     """Resize to (height, width), bilinear with antialiasing. A binary set gets 256 levels by it.
     With values=levels: the nearest pixel."""
     grayscale: bool = False
-    """Colours to luma (ITU-R 601)."""
+    """Make colours grey: luma by ITU-R 601."""
     validation: int | None = None
     """Images held out of train where the set has no validation split: drawn at random, by default
     one in ten. MNIST: its last 10,000. digits: 250, by a permutation that no seed changes."""
     test: int | None = None
-    """Likewise where the set has no test split."""
+    """Images held out of train where the set has no test split: likewise one in ten by default."""
     seed: int = 0
-    """Of the random split and of the static draws (validation and test of dynamic included)."""
+    """Seed of random splits and of static draws (validation and test of dynamic included)."""
     values: Values = "intensity"
     """levels: the stored values are levels 0, 1, … already (codes, label maps; of a palette image
     its indices), and stay as they are. intensity: they go from black, 0, to white."""

@@ -1,4 +1,4 @@
-"""Causal multi-head self-attention over query blocks, with its two views (Parmar et al. 2018).
+"""Causal multi-head self-attention over query blocks, with its views (Parmar et al. 2018).
 
     attention(q, K, V) = softmax(q Kᵀ / √d_h + mask) V
 
@@ -38,23 +38,23 @@ class AttentionCarry(NamedTuple):
     """Keys and values that are still to be read."""
 
     own: Cached
-    """Of the block being drawn, one run of its steps."""
+    """Those of the block being drawn, one run of its steps."""
     memories: tuple[Cached, ...]
     """What the block remembers. full: a run for each block that another one follows; else one."""
     grid: Cached | None
-    """local_2d: of the rows above, and of the current row of blocks, as they lie."""
+    """local_2d: those of the rows above and of the current row of blocks, as they lie."""
 
 
 class Place(NamedTuple):
     """Where a step is, and what is around it."""
 
     step: Int[Array, ""]
-    """In its block."""
+    """Its number in its block."""
     block: Int[Array, ""]
     remembered: Bool[Array, " slots"]
     """Which cells of the block's memory are in the image."""
     own_cells: Bool[Array, " steps"]
-    """Which cells of the block are."""
+    """Which cells of the block itself are in the image."""
 
 
 class Memory(NamedTuple):

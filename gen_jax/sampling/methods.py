@@ -237,7 +237,7 @@ def methods_of(model: Model) -> tuple[Method, ...]:
 
 
 def generation_order(model: Model) -> np.ndarray:
-    """Site ids in generation order, int [N]; raster order for a model that says nothing."""
+    """Site ids in generation order, int `[N]`; raster order for a model without `blocks`."""
     if has_blocks(model):
         ids = model.blocks().reshape(-1)
         return ids[ids >= 0]

@@ -63,8 +63,8 @@ class OptimizerConfig:
     b2: float = 0.999
     """Decay of the gradient's second moment."""
     eps: float = 1e-8
-    """Added to its root. The gradient is that of bits/dim: an eps for nats is this times
-    ln 2 · H · W · C."""
+    """Added to the root of the second moment. The gradient is that of bits/dim: for a loss in nats
+    this would be ln 2 · H · W · C times as large."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
     ema_decay: float = 0.999

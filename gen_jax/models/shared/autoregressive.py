@@ -1,4 +1,4 @@
-"""The protocol that every autoregressive model keeps: one set of parameters, two views.
+"""The protocol that every autoregressive model keeps: one set of parameters, several views.
 
     p(x) = prod_i p(x_i | x_<i),   i over the sites in generation order
 
@@ -29,14 +29,14 @@ from gen_jax.typing import (
 
 
 class AutoregressiveModel(ImageModel):
-    """Base of the autoregressive models."""
+    """Base of the autoregressive models: p(x | y) = prod_i p(x_i | x_<i, y), i over the sites."""
 
     features: int = 64
     """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
     num_layers: int = 7
-    """Depth."""
+    """Number of layers; the first convolution of PixelCNN and PixelRNN is not one of them."""
     dropout: float = 0.0
-    """Rate; active iff a `dropout` rng is passed."""
+    """Dropout rate in [0, 1); active only where a `dropout` rng is passed, as in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
