@@ -1,4 +1,4 @@
-"""Options that XLA compiles a program with, by purpose and platform: of time, not of results."""
+"""Options that XLA compiles a program with, by purpose and platform, for speed alone."""
 
 import functools
 from collections.abc import Mapping

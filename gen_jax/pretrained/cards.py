@@ -109,7 +109,7 @@ class Card:
     check: SelfCheck
     """What tells whether it still gives the same."""
     versions: dict[str, Any]
-    """Versions and device that it was scored with."""
+    """Versions of the libraries that it was scored with."""
 
 
 def to_json(card: Card) -> str:
