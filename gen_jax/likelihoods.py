@@ -369,6 +369,7 @@ LIKELIHOODS: Mapping[str, type] = {
     "Categorical": Categorical,
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture,
 }
+"""The likelihoods of this library by name, as run.json writes them."""
 
 
 def _set_whole(likelihood: object, name: str, least: int, most: int | None = None) -> None:

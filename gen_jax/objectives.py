@@ -26,8 +26,11 @@ from gen_jax.models.shared.protocol import (
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Labels, Nats, Variables
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
+"""Whether KL(q(z | x) ‖ p(z)) is in closed form, or estimated from the codes drawn."""
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
+"""How the gradient passes to the encoder: see `elbo_terms`."""
 Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
+"""What the score function subtracts: see `elbo_terms`."""
 
 
 def log_likelihood(

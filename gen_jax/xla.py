@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import jax
 
 Purpose: TypeAlias = Literal["sampling", "training", "evaluation"]
+"""What a program is for."""
 Options: TypeAlias = Mapping[str, bool | int | str]
 
 # XLA tells LLVM to prefer vectors of 256 bits, even where a CPU has longer ones. (Measured on one

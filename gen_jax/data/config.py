@@ -8,7 +8,9 @@ from gen_jax import checks
 from gen_jax.typing import Json
 
 Binarize = Literal["static", "dynamic", "threshold"]
+"""How images are made binary: see `DataConfig.binarize`."""
 Values = Literal["intensity", "levels"]
+"""What the stored values mean: see `DataConfig.values`."""
 Background = Literal["black", "white"]
 
 MAX_SEED = 2**32 - 1

@@ -17,10 +17,12 @@ from gen_jax.typing import Int, UInt
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Levels `0 … levels - 1`, uint8 (uint16 above 256 levels), and class labels if there are."""
+    """Images as levels `0 … levels - 1`, and class labels if there are; `len` counts them."""
 
     images: UInt[np.ndarray, "B H W C"]
+    """Levels, uint8, or uint16 above 256 levels."""
     labels: Int[np.ndarray, " B"] | None = None
+    """Class of each image, 0 … num_classes − 1; None where the set has none."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,8 +45,11 @@ class Dataset:
     num_classes: int | None
     """Number of classes; None without labels."""
     train: Split
+    """What is trained on."""
     validation: Split
+    """What chooses the best step."""
     test: Split
+    """What is reported."""
     intensities: UInt[np.ndarray, "B H W C"] | None = None
     """Dynamic binarization only: what `train_iterator` draws from (`train` is one such draw)."""
     intensity_levels: int | None = None

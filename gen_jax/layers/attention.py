@@ -123,9 +123,13 @@ class CausalAttention(nn.Module, kw_only=True):
     """Multi-head self-attention: each cell sees its block's memory, and its block up to itself."""
 
     features: int
+    """Width of its input and output, a multiple of `num_heads`."""
     num_heads: int
+    """Number of heads, each of features // num_heads."""
     blocks: QueryBlocks
+    """Who sees whom."""
     out_scale: float
+    """Initial variance of its output, against that of its input."""
     dtype: Dtype
 
     def setup(self) -> None:

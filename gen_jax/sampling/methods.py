@@ -22,6 +22,7 @@ from gen_jax.models.shared.protocol import (
 from gen_jax.typing import Array, Bool, Carry, Context, Float, Int, Labels, Variables
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point", "block_fixed_point"]
+"""How an autoregressive model is sampled; all give the same images for the same key."""
 
 
 class Canvas(NamedTuple):

@@ -30,6 +30,7 @@ class Evaluation:
     bits_per_dim: float
     """Minus that, in bits per channel of a pixel: the lower the better."""
     bits_per_dim_standard_error: float
+    """Its standard error."""
     count: int
     """Examples counted."""
     terms: dict[str, float | list[float]]

@@ -31,6 +31,7 @@ Terms: TypeAlias = Mapping[str, Array]
 
 # What `train_step` and `evaluate` call.
 Objective: TypeAlias = Callable[[Any, Variables, Batch, Key], tuple[Nats, Terms]]
+"""`objective(model, variables, batch, key) -> (nats [B], terms)`, to be maximised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class LogLikelihood(Target):
 
 
 LOG_LIKELIHOOD = LogLikelihood()
+"""The objective of autoregressive models, with dropout in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,6 +290,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "LearnedCodes": LearnedCodes,
     "Inverted": Inverted,
 }
+"""The objectives of this library by name, as run.json writes them."""
 
 
 def target_to_dict(objective: object) -> Json:
