@@ -62,8 +62,8 @@ class ImageTransformer(AutoregressiveModel):
     num_heads: int = 4
     """Attention heads of each layer."""
     query_block: int | tuple[int, int] | None = None
-    """Sites of a block: how many for local_1d (256 by default), rows and columns for local_2d
-    (16 × 16 by default), None for full. Evened out, so that steps exceed sites by 5 % at most."""
+    """Sites of a block, evened out so that steps exceed the sites by 5 % at most.
+    local_1d: how many (256 by default). local_2d: rows and columns (16 × 16). full: None."""
     memory_flange: tuple[int, int] | None = None
     """Flange of local_2d: rows above a block, and sites to its sides (16 × 32 by default)."""
     feedforward_features: int | None = None

@@ -33,8 +33,8 @@ class LatentModel(ImageModel):
     network: Network = "dense"
     """dense: multi-layer perceptrons. conv: convolutions of stride 2, and one hidden layer."""
     hidden: tuple[int, ...] = (200, 200)
-    """Widths of the encoder's hidden layers, from the image on; with conv the maps of each
-    convolution, then the width of the hidden layer. The decoder is the mirror of the encoder."""
+    """Widths of the encoder's hidden layers, from the image on; the decoder is its mirror.
+    With conv: the maps of each convolution, then the width of the hidden layer."""
     activation: Activation = "tanh"
     """Activation function of the hidden layers."""
 
