@@ -277,7 +277,7 @@ def active_units(
 ) -> Bool[Array, " Z"]:
     """Latents that say something: Var_x E_q[z_j | x] > threshold (Burda et al. 2016, section 5.2).
 
-    `means` are the posterior means of all images of a set.
+    `means` are the posterior means of all images of a set, `encode(images).mean()` of a VAE.
     """
     return jnp.var(jnp.asarray(means), axis=0) > threshold
 
@@ -285,7 +285,7 @@ def active_units(
 def bits_per_dim(
     nats: Float[Array, "*batch"], image_shape: tuple[int, int, int]
 ) -> Float[Array, "*batch"]:
-    """−nats / (ln 2 · H · W · C): the only place that converts."""
+    """−nats / (ln 2 · H · W · C), bits per channel of a pixel: the only place that converts."""
     return -nats / (math.log(2) * math.prod(checks.wholes("image_shape", image_shape, 1, 3)))
 
 

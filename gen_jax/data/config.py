@@ -43,10 +43,10 @@ class DataConfig:
     grayscale: bool = False
     """Make colours grey: luma by ITU-R 601."""
     validation: int | None = None
-    """Images held out of train, where the set has no validation split: one in ten, at random.
-    MNIST: its last 10,000. digits: 250, by a permutation that no seed changes."""
+    """How many images to hold out of train, where the set has no validation split.
+    By default one in ten, at random; MNIST: its last 10,000; digits: 250 that no seed changes."""
     test: int | None = None
-    """Images held out of train, where the set has no test split: one in ten, at random."""
+    """Likewise where the set has no test split: by default one in ten; digits: 250."""
     seed: int = 0
     """Seed of random splits and of static draws (validation and test of dynamic included)."""
     values: Values = "intensity"

@@ -8,8 +8,9 @@ backward pass computes them again. (For full attention, whose blocks are in no l
 backend may find that it has them already, and keep them.)
 Next site: keys and values of the memory are gathered once a block; each step writes its own beside
 them and attends once. There they are `[B, heads, cells, d_h]`: a step reads the cells of an image
-and a head as one run of memory, and writes one short one. `gen_jax.layers.query_blocks` says who
-sees whom.
+and a head as one run of memory, and writes one short one.
+A block at once: all queries of a block attend together, to its memory and causally to itself.
+`gen_jax.layers.query_blocks` says who sees whom.
 """
 
 import functools

@@ -83,9 +83,11 @@ def sample(
 ) -> UInt[Array, "B H W C"]:
     """Integer levels `[num_images, H, W, C]`: images `first …` of all those that `key` defines.
 
-    `labels`: one an image, or one for all. With a mesh, any, the batch is split over all of its
-    devices, and `num_images` must divide evenly. The temperature, a number or a traced one, is that
-    of the sites: a code is always drawn from the prior as it is.
+    `labels`: one an image, or one for all, of a model with classes. `temperature`, a number or a
+    traced one: 1 draws from the model, 0 takes the most probable level of every site; a code is
+    always drawn from the prior as it is. `method`: see `gen_jax.sampling`; images are the same by
+    all. With a `mesh`, any, the batch is split over all of its devices, and must divide evenly.
+
     ValueError for labels or parameters that are not this model's, a negative temperature, a method
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
     parameters that are not finite.
@@ -113,7 +115,8 @@ def complete(
 
     `known` is bool, or 0 and 1: pixels `[H, W]` or `[B, H, W]`, or all that broadcasts to images.
     Every site is drawn given all sites before it in generation order, known or drawn; a known
-    site has no influence on those before it. Errors as in `sample`, and for levels out of range.
+    site has no influence on those before it. The rest is as in `sample`.
+    Errors too, and for levels out of range.
     """
     given, known, labels = _partly_known(model, images, known, labels)
     ids = _numbers(first, len(given))
