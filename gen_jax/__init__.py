@@ -54,11 +54,14 @@ def load(
     *,
     model: Model | None = None,
 ) -> tuple[Model, Variables]:
-    """A trained model: `(model, variables)`, the best step's EMA. ValueError if there is none.
+    """A trained model, `(model, variables)`: the EMA of its parameters at a step, for any code.
 
     `workdir` is the folder of a run or, where there is no such folder, the name of a model that
-    comes with the library (`gen_jax.pretrained.names`). A model of a class of one's own is given
-    as `model`, equal to the one that was trained.
+    comes with the library (`gen_jax.pretrained.names`). `step` is "best" by validation, "last", or
+    the number of one that was kept. A model of a class of one's own is given as `model`, equal to
+    the one that was trained.
+    ValueError if there is no such run, name or step, or it is damaged; NonFiniteError if a
+    parameter is not finite.
     """
     from gen_jax import pretrained
 

@@ -1,4 +1,8 @@
-"""Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib."""
+"""Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib.
+
+Images are integer levels, NumPy arrays. Each `save_…` returns the path that it has written, whole
+or not at all: OSError if it cannot.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -146,7 +150,11 @@ def save_animation(
 def save_site_map(
     images: np.ndarray, nats: np.ndarray, levels: int, path: PathLike, count: int = 12
 ) -> Path:
-    """A PNG of images over their maps of −log p(x_i | x_<i) in bits: where they surprise."""
+    """A PNG of the first `count` images over maps of −log p in bits a pixel: where they surprise.
+
+    `nats` are log p(x_i | x_<i) of every site, `[N, H, W, S]`, as
+    `gen_jax.objectives.log_likelihood_map` gives them.
+    """
     count = min(count, len(images))
     bits = -np.asarray(nats)[:count].sum(axis=-1) / np.log(2)
     figure, axes = plt.subplots(

@@ -36,7 +36,7 @@ class Inversion(NamedTuple):
     reconstruction: Nats
     """log p(x | z) at it, in nats, `[B]`."""
     objective: Nats
-    """log p(x | z) + prior_weight · log p(z) at it, in nats, `[B]`: what was made large."""
+    """log p(x | z) + prior_weight · log p(z) at it, in nats, `[B]`: what was maximised."""
 
 
 class _Search(NamedTuple):

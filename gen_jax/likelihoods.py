@@ -79,7 +79,7 @@ class Likelihood(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-    """Binary channels; the parameter is the logit of level 1."""
+    """Binary channels, of levels 0 and 1; the parameter is the logit of level 1."""
 
     @property
     def levels(self) -> int:
@@ -134,6 +134,7 @@ class Categorical:
     """`levels`-way softmax for each channel (van den Oord et al. 2016); parameters are logits."""
 
     levels: int = 256
+    """Number of levels of a channel: they are 0 … levels − 1."""
 
     def __post_init__(self) -> None:
         _set_whole(self, "levels", 2, 65536)
@@ -200,7 +201,9 @@ class DiscretizedLogisticMixture:
     """
 
     levels: int = 256
+    """Number of levels of a channel: they are 0 … levels − 1."""
     components: int = 10
+    """Number of logistics in the mixture, K."""
 
     def __post_init__(self) -> None:
         _set_whole(self, "levels", 2, 65536)
@@ -366,6 +369,7 @@ LIKELIHOODS: Mapping[str, type] = {
     "Categorical": Categorical,
     "DiscretizedLogisticMixture": DiscretizedLogisticMixture,
 }
+"""The likelihoods of this library by name, as run.json writes them."""
 
 
 def _set_whole(likelihood: object, name: str, least: int, most: int | None = None) -> None:

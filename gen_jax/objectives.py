@@ -1,4 +1,9 @@
-"""What is trained and reported: one value an image, in nats, never reduced."""
+"""What is trained and reported: one value an image, in nats, never reduced.
+
+Log-likelihoods and bounds are to be maximised: a loss is minus their mean. All are pure functions,
+for any transformation of JAX. Errors are those of `log_likelihood`, and ValueError for a model of
+the wrong kind.
+"""
 
 import math
 from typing import Literal, NamedTuple, TypeAlias
@@ -21,8 +26,11 @@ from gen_jax.models.shared.protocol import (
 from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Labels, Nats, Variables
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
+"""Whether KL(q(z | x) ‖ p(z)) is in closed form, or estimated from the codes drawn."""
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
+"""How the gradient passes to the encoder: see `elbo_terms`."""
 Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
+"""What the score function subtracts: see `elbo_terms`."""
 
 
 def log_likelihood(
@@ -60,7 +68,10 @@ def log_likelihood_map(
 
 
 def log_posterior(model: Model, variables: Variables, images: AnyLevels) -> Float[Array, "B K"]:
-    """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier."""
+    """log p(y | x) in nats by Bayes' rule with equal priors: the model as a classifier.
+
+    One pass for each class. ValueError for a model without classes.
+    """
     num_classes = traits(model).num_classes
     if num_classes is None:
         raise ValueError("num_classes is None; accepted: a model with classes")
@@ -75,7 +86,10 @@ def reconstruction(
     images: AnyLevels,
     labels: AnyLabels | None = None,
 ) -> Float[Array, "*samples B"]:
-    """log p(x | z, y) in nats, for each code of each image."""
+    """log p(x | z, y) of an auto-encoder in nats, for each code of each image.
+
+    ValueError if the codes are not as many as the images.
+    """
     if not has_code(model):
         refuse(model, "an auto-encoder")
     images, labels = check_inputs(model, images, labels)
@@ -263,7 +277,7 @@ def active_units(
 ) -> Bool[Array, " Z"]:
     """Latents that say something: Var_x E_q[z_j | x] > threshold (Burda et al. 2016, section 5.2).
 
-    `means` are the posterior means of all images of a set.
+    `means` are the posterior means of all images of a set, `encode(images).mean()` of a VAE.
     """
     return jnp.var(jnp.asarray(means), axis=0) > threshold
 
@@ -271,7 +285,7 @@ def active_units(
 def bits_per_dim(
     nats: Float[Array, "*batch"], image_shape: tuple[int, int, int]
 ) -> Float[Array, "*batch"]:
-    """−nats / (ln 2 · H · W · C): the only place that converts."""
+    """−nats / (ln 2 · H · W · C), bits per channel of a pixel: the only place that converts."""
     return -nats / (math.log(2) * math.prod(checks.wholes("image_shape", image_shape, 1, 3)))
 
 

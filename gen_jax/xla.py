@@ -1,4 +1,4 @@
-"""Options that XLA compiles a program with: which, for what, and those that this version knows."""
+"""Options that XLA compiles a program with, by purpose and platform, for speed alone."""
 
 import functools
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import jax
 
 Purpose: TypeAlias = Literal["sampling", "training", "evaluation"]
+"""What a program is for."""
 Options: TypeAlias = Mapping[str, bool | int | str]
 
 # XLA tells LLVM to prefer vectors of 256 bits, even where a CPU has longer ones. (Measured on one
@@ -33,9 +34,10 @@ _OPTIONS: Mapping[tuple[str, str], Options] = {
 
 @functools.cache
 def compiler_options(purpose: Purpose, platform: str) -> dict[str, bool | int | str]:
-    """Options for `jax.jit(…, compiler_options=…)`, of an outermost jit.
+    """Options for `jax.jit(…, compiler_options=…)`, of an outermost jit; none but on "cpu".
 
-    An option that this version of XLA does not know is left out: it only costs speed.
+    Sampling, training and evaluation use them by themselves. An option that this version of XLA
+    does not know is left out: it only costs speed.
     """
     known: dict[str, bool | int | str] = {}
     options = _OPTIONS.get((purpose, platform), {})

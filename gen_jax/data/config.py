@@ -8,7 +8,9 @@ from gen_jax import checks
 from gen_jax.typing import Json
 
 Binarize = Literal["static", "dynamic", "threshold"]
+"""How images are made binary: see `DataConfig.binarize`."""
 Values = Literal["intensity", "levels"]
+"""What the stored values mean: see `DataConfig.values`."""
 Background = Literal["black", "white"]
 
 MAX_SEED = 2**32 - 1
@@ -24,43 +26,42 @@ class DataConfig:
     """Which images, and what is done to them: grayscale, then resize, then binarize or levels."""
 
     name: str = "digits"
-    """'digits' (embedded), a TFDS name such as 'mnist' or 'name/config:version', a path to a .npz
-    (`images`, optionally `labels`), or a path to a folder of images (sub-folders are classes, or
-    the splits train, val and test)."""
+    """digits (inside scikit-learn), a TFDS name such as mnist or name/config:version,
+    a path to a .npz (`images`, optionally `labels`),
+    or one to a folder of images (sub-folders are classes, or the splits train, val and test)."""
     data_dir: str | None = None
     """Folder of the prepared TFDS sets; else $TFDS_DATA_DIR; else ~/tensorflow_datasets."""
     binarize: Binarize | None = None
-    """static: one draw of each pixel, with probability intensity / maximum. dynamic: a new draw
-    each time that a training image is seen; validation and test as static. threshold: above half.
-    """
+    """static: one draw of each pixel, with probability intensity / maximum.
+    dynamic: a new draw each time that a training image is seen; validation and test as static.
+    threshold: above half."""
     levels: int | None = None
-    """Quantise to this many levels (32 makes 5 bits of 8). With values=levels: how many there are.
-    """
+    """Quantise to so many levels (32: 5 bits of 8); with values=levels, how many there are."""
     size: tuple[int, int] | None = None
-    """Resize to (height, width), bilinear with antialiasing. A binary set gets 256 levels by it.
-    With values=levels: the nearest pixel."""
+    """Resize to (height, width), bilinear with antialiasing; with values=levels the nearest pixel.
+    A binary set gets 256 levels by it."""
     grayscale: bool = False
-    """Colours to luma (ITU-R 601)."""
+    """Make colours grey: luma by ITU-R 601."""
     validation: int | None = None
-    """Images held out of train where the set has no validation split: drawn at random, by default
-    one in ten. MNIST: its last 10,000. digits: 250, by a permutation that no seed changes."""
+    """How many images to hold out of train, where the set has no validation split.
+    By default one in ten, at random; MNIST: its last 10,000; digits: 250 that no seed changes."""
     test: int | None = None
-    """Likewise where the set has no test split."""
+    """Likewise where the set has no test split: by default one in ten; digits: 250."""
     seed: int = 0
-    """Of the random split and of the static draws (validation and test of dynamic included)."""
+    """Seed of random splits and of static draws (validation and test of dynamic included)."""
     values: Values = "intensity"
-    """levels: the stored values are levels 0, 1, … already (codes, label maps; of a palette image
-    its indices), and stay as they are. intensity: they go from black, 0, to white."""
+    """intensity: stored values go from black, 0, to white.
+    levels: they are levels 0, 1, … already (codes, label maps, indices of a palette)."""
     maximum: int | None = None
-    """The stored intensity that is white, such as 4095 for 12 bits in uint16; by default 255, or
-    65535 of 16-bit images."""
+    """The stored intensity that is white, such as 4095 for 12 bits in uint16.
+    By default 255, or 65535 for 16-bit images."""
     background: Background = "black"
     """What shows through where an image is transparent."""
     flip: bool = False
     """Mirror each training image left to right with probability 1/2, anew each time it is seen."""
     shift: int = 0
-    """Move each training image by up to this many pixels each way, anew each time it is seen; what
-    comes into view repeats the edge."""
+    """Move each training image by up to this many pixels each way, anew each time it is seen.
+    What comes into view repeats the edge."""
 
 
 # The least and the most of every number.

@@ -17,10 +17,12 @@ from gen_jax.typing import Int, UInt
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Levels `0 … levels - 1`, uint8 (uint16 above 256 levels), and class labels if there are."""
+    """Images as levels `0 … levels - 1`, and class labels if there are; `len` counts them."""
 
     images: UInt[np.ndarray, "B H W C"]
+    """Levels, uint8, or uint16 above 256 levels."""
     labels: Int[np.ndarray, " B"] | None = None
+    """Class of each image, 0 … num_classes − 1; None where the set has none."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -35,25 +37,37 @@ class Dataset:
     """
 
     name: str
+    """As in DataConfig."""
     levels: int
+    """Number of levels of a channel: the model's likelihood must have as many."""
     binarization: str
+    """How the images were made binary, in words: numbers compare within one kind only."""
     num_classes: int | None
+    """Number of classes; None without labels."""
     train: Split
+    """What is trained on."""
     validation: Split
+    """What chooses the best step."""
     test: Split
+    """What is reported."""
     intensities: UInt[np.ndarray, "B H W C"] | None = None
     """Dynamic binarization only: what `train_iterator` draws from (`train` is one such draw)."""
     intensity_levels: int | None = None
+    """How many levels the intensities have."""
     fingerprint: str = ""
+    """Hash of all of it, in hexadecimal."""
     class_names: tuple[str, ...] | None = None
+    """Names of the classes in order, where the set has them."""
     notes: tuple[str, ...] = ()
     """What was assumed, skipped or counted in reading, one line each."""
     flip: bool = False
+    """Whether `train_iterator` mirrors images at random, as in DataConfig."""
     shift: int = 0
-    """What `train_iterator` does to images, as in DataConfig."""
+    """By how many pixels `train_iterator` moves images at most, as in DataConfig."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 

@@ -1,4 +1,4 @@
-"""Causal multi-head self-attention over query blocks, with its two views (Parmar et al. 2018).
+"""Causal multi-head self-attention over query blocks, with its views (Parmar et al. 2018).
 
     attention(q, K, V) = softmax(q Kᵀ / √d_h + mask) V
 
@@ -8,8 +8,9 @@ backward pass computes them again. (For full attention, whose blocks are in no l
 backend may find that it has them already, and keep them.)
 Next site: keys and values of the memory are gathered once a block; each step writes its own beside
 them and attends once. There they are `[B, heads, cells, d_h]`: a step reads the cells of an image
-and a head as one run of memory, and writes one short one. `gen_jax.layers.query_blocks` says who
-sees whom.
+and a head as one run of memory, and writes one short one.
+A block at once: all queries of a block attend together, to its memory and causally to itself.
+`gen_jax.layers.query_blocks` says who sees whom.
 """
 
 import functools
@@ -38,23 +39,23 @@ class AttentionCarry(NamedTuple):
     """Keys and values that are still to be read."""
 
     own: Cached
-    """Of the block being drawn, one run of its steps."""
+    """Those of the block being drawn, one run of its steps."""
     memories: tuple[Cached, ...]
     """What the block remembers. full: a run for each block that another one follows; else one."""
     grid: Cached | None
-    """local_2d: of the rows above, and of the current row of blocks, as they lie."""
+    """local_2d: those of the rows above and of the current row of blocks, as they lie."""
 
 
 class Place(NamedTuple):
     """Where a step is, and what is around it."""
 
     step: Int[Array, ""]
-    """In its block."""
+    """Its number in its block."""
     block: Int[Array, ""]
     remembered: Bool[Array, " slots"]
     """Which cells of the block's memory are in the image."""
     own_cells: Bool[Array, " steps"]
-    """Which cells of the block are."""
+    """Which cells of the block itself are in the image."""
 
 
 class Memory(NamedTuple):
@@ -123,9 +124,13 @@ class CausalAttention(nn.Module, kw_only=True):
     """Multi-head self-attention: each cell sees its block's memory, and its block up to itself."""
 
     features: int
+    """Width of its input and output, a multiple of `num_heads`."""
     num_heads: int
+    """Number of heads, each of features // num_heads."""
     blocks: QueryBlocks
+    """Who sees whom."""
     out_scale: float
+    """Initial variance of its output, against that of its input."""
     dtype: Dtype
 
     def setup(self) -> None:

@@ -1,4 +1,4 @@
-"""A masked convolution that knows the class, with its two views."""
+"""A masked convolution that knows the class, with its views."""
 
 from typing import Literal, NamedTuple
 

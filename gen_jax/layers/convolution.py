@@ -1,9 +1,9 @@
-"""Causal convolutions, each with its two views.
+"""Causal convolutions, each with its views.
 
 Whole image: `__call__` on `[B, H, W, features]`. Next site: rows above come in once a row
 (`row_above`, over `[rows, W, B, features]`), then a pixel at a time, one channel group after the
-other (`site`, a plain matmul over a small window). Both views read the same parameters, and the
-tests hold them equal.
+other (`site`, a plain matmul over a small window). A block at once: a whole row (`row`). All views
+read the same parameters, and the tests hold them equal.
 
 **Channel groups** (van den Oord et al. 2016, §3.4). Feature maps fall into contiguous groups, one
 for each site of a pixel. At the centre tap, output group o reads input groups i < o (mask A) or
@@ -117,13 +117,21 @@ class MaskedConv(nn.Module, kw_only=True):
     """
 
     in_features: int
+    """Features that it reads."""
     features: int
+    """Features that each part gives."""
     mask: Literal["A", "B"]
+    """Whether a group reads earlier groups of its own pixel only (A), or itself too (B)."""
     groups: int = 1
+    """Channel groups: sites of a pixel."""
     above: int = 0
+    """Rows above that it reads."""
     side: int = 0
+    """Pixels to the left that it reads, and in the rows above to both sides."""
     parts: int = 1
+    """Outputs of `features` each."""
     beside: int = 0
+    """Features of a second input."""
     dtype: Dtype = "float32"
 
     def setup(self) -> None:

@@ -1,4 +1,4 @@
-"""The recurrent layers of PixelRNN, each with its two views (van den Oord et al. 2016, §3).
+"""The recurrent layers of PixelRNN, each with its views (van den Oord et al. 2016, §3).
 
     [o, f, i, g] = σ, σ, σ, tanh of (K_is * x + K_ss * h_prev + b)
     c = f ⊙ c_prev + i ⊙ g,    h = o ⊙ tanh(c)                                    (eq. 3)
@@ -138,7 +138,7 @@ class RowLSTMContext(NamedTuple):
     """What the row above says to a row, or to one of its pixels."""
 
     gates: Float[Array, "*W B F4"]
-    """State-to-state."""
+    """What state-to-state adds to the pre-activations of the gates."""
     cells: Float[Array, "*W B F"]
 
 

@@ -32,6 +32,7 @@ MODELS: Mapping[str, type[ImageModel]] = {
     "ImplicitAutoEncoder": ImplicitAutoEncoder,
     "VAE": VAE,
 }
+"""The models of this library by name, as run.json writes them."""
 
 __all__ = [
     "MODELS",

@@ -22,7 +22,7 @@ from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
 class AutoEncoder(LatentModel):
-    """The deterministic auto-encoder; `num_latents` is its bottleneck."""
+    """The deterministic auto-encoder: a bottleneck of `num_latents`, and no prior to draw from."""
 
     def setup(self) -> None:
         self.encoder = self.make_encoder(self.num_latents)
@@ -38,10 +38,14 @@ class AutoEncoder(LatentModel):
 
 
 class ImplicitAutoEncoder(LatentModel):
-    """A decoder, and beside it the codes of the images that it is trained on."""
+    """A decoder, and beside it the codes of the images that it is trained on.
+
+    After Bojanowski et al. 2018, "Optimizing the Latent Space of Generative Networks", with a
+    Gaussian prior. `gen_jax.inversion` finds the codes of other images.
+    """
 
     num_codes: int = 1
-    """Images of the training set, a code each."""
+    """Number of images of the training set, each with a learned code."""
 
     @property
     def prior(self) -> type[DiagonalGaussian]:

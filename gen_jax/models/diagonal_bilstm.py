@@ -28,7 +28,11 @@ from gen_jax.typing import Array, Integer, Labels, Levels, SiteParams
 
 
 class DiagonalBiLSTM(PixelRNN):
-    """Diagonal BiLSTM. `features` is h: the LSTMs have h units, the stack carries 2h maps."""
+    """Diagonal BiLSTM: LSTMs along the diagonals from either side; all pixels before are seen.
+
+    van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", §3.2.
+    `features` is h: the LSTMs have h units, the stack carries 2h maps. No block view.
+    """
 
     def layer(self) -> DiagonalBiLSTMLayer:
         return DiagonalBiLSTMLayer(

@@ -43,12 +43,17 @@ from gen_jax.typing import (
 
 
 class GatedPixelCNN(AutoregressiveModel):
-    """Gated PixelCNN: gated convolutions in a vertical and a horizontal stack, no blind spot."""
+    """Gated PixelCNN: two stacks of gated convolutions, no blind spot.
+
+    van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders". The vertical
+    stack reads the rows above, the horizontal one the pixels to the left. Every earlier site is
+    seen, given enough layers.
+    """
 
     kernel_size: int = 3
-    """n of the layers' n × n convolutions, odd."""
+    """Height and width of the convolutions after the first layer; odd."""
     first_kernel_size: int = 7
-    """n of the first layer, odd."""
+    """Height and width of the first layer's convolution; odd."""
     head_features: int | None = None
     """Width of the head's hidden layer; None for `features`."""
 

@@ -51,21 +51,25 @@ _MEMORY_FLANGE = {"local_1d": None, "local_2d": (16, 32), "full": None}
 
 
 class ImageTransformer(AutoregressiveModel):
-    """Image Transformer. `features` is d, a multiple of `num_heads`."""
+    """Image Transformer: causal self-attention over query blocks (Parmar et al. 2018).
+
+    `features` is d, a multiple of `num_heads`. Sites are generated block after block, in raster
+    order inside a block.
+    """
 
     attention: Attention = "local_1d"
-    """What a site attends to beside its own block: the block before, flanges, or everything."""
+    """Memory beside the own block. local_1d: the block before. local_2d: a flange. full: all."""
     num_heads: int = 4
     """Attention heads of each layer."""
     query_block: int | tuple[int, int] | None = None
-    """Sites of a block: how many for local_1d (default 256), rows and columns for local_2d
-    (default 16 × 16), absent for full. Evened out: steps exceed sites by 5 % at most."""
+    """Sites of a block, evened out so that steps exceed the sites by 5 % at most.
+    local_1d: how many (256 by default). local_2d: rows and columns (16 × 16). full: None."""
     memory_flange: tuple[int, int] | None = None
-    """Sites above and to the sides of a block that local_2d remembers (default 16 × 32)."""
+    """Flange of local_2d: rows above a block, and sites to its sides (16 × 32 by default)."""
     feedforward_features: int | None = None
-    """Width of the feed-forward networks; None for 4 · features."""
+    """Width of the feed-forward networks' hidden layer; None for 4 · features."""
     positions: Positions = "sinusoid"
-    """Embedding of rows and columns: fixed sines and cosines, or parameters."""
+    """Embedding of a site's row and column: fixed sines and cosines, or learned."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -277,13 +281,13 @@ class TransformerCarry(NamedTuple):
     token: Float[Array, "B F"]
     """The embedding of the level drawn last."""
     classes: Float[Array, "B F"]
-    """That of the class."""
+    """The embedding of the class."""
     remembered: Bool[Array, " slots"]
     """Which cells of the block's memory are in the image."""
     own_cells: Bool[Array, " steps"]
-    """Which cells of the block are."""
+    """Which cells of the block itself are in the image."""
     layers: tuple[AttentionCarry, ...]
-    """Keys and values."""
+    """Keys and values of each layer."""
 
 
 class TransformerContext(NamedTuple):

@@ -24,10 +24,14 @@ from gen_jax.typing import Array, Dtype, Float, Int, Integer, Labels, Levels, Si
 
 
 class PixelCNN(PixelRNN):
-    """PixelCNN: one stack of masked convolutions. `features` is h: the stack carries 2h maps."""
+    """PixelCNN: one stack of masked convolutions, with a blind spot (`receptive_field`).
+
+    van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", table 1.
+    `features` is h: the stack carries 2h maps.
+    """
 
     kernel_size: int = 3
-    """Of the residual blocks' convolutions, odd."""
+    """Height and width of the residual blocks' masked convolutions; odd."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

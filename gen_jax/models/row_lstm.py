@@ -24,10 +24,14 @@ from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
 class RowLSTM(PixelRNN):
-    """Row LSTM. `features` is h: the LSTMs have h units, the stack between them carries 2h maps."""
+    """Row LSTM: LSTMs from the top row to the bottom one, which see a triangle above each pixel.
+
+    van den Oord, Kalchbrenner & Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", §3.1.
+    `features` is h: the LSTMs have h units, the stack between them carries 2h maps.
+    """
 
     kernel_size: int = 3
-    """Of state-to-state along a row, and of input-to-state before its mask; odd."""
+    """Pixels of a row that the LSTM reads: of its states above, and of its masked input; odd."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,10 +23,13 @@ Latents: TypeAlias = Literal["gaussian", "bernoulli"]
 
 
 class VAE(LatentModel):
-    """VAE with `num_latents` Gaussian latents, or as many bits."""
+    """Variational auto-encoder (Kingma & Welling 2014) of `num_latents` Gaussian latents, or bits.
+
+    `gen_jax.objectives` has its bounds: `elbo` and `iwae_bound`.
+    """
 
     latents: Latents = "gaussian"
-    """gaussian: real numbers; bernoulli: bits, with no gradient through their draw."""
+    """gaussian: real numbers. bernoulli: bits, through whose draw no gradient passes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

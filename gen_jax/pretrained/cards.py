@@ -21,44 +21,53 @@ class Rounding:
     """How the weights are stored."""
 
     dtype: Precision
-    """Of the file; loaded, they are float32."""
+    """Type in the file; loaded, they are float32."""
     parameters: int
-    """How many."""
+    """Number of parameters."""
     sha256: str
-    """Of the file."""
+    """Hash of the file, which tells a damaged one."""
     moved_nats: float
-    """What rounding changed in the test score, nats an image."""
+    """By how much rounding changed the test score, in nats an image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What chose the step among those of the run."""
+    """What chose this step among those of the run."""
 
     split: str
+    """The split that was evaluated during training, such as validation."""
     images: int
+    """Number of its images."""
     bits_per_dim: float
-    """The objective there, as training evaluated it."""
+    """The loss there, as training evaluated it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The stored weights on a whole split."""
+    """How well the stored weights do on a whole split."""
 
     split: str
+    """The split that was scored, such as test."""
     images: int
+    """Number of its images, each counted once."""
     measure: str
-    """What is averaged, such as -log p(x)."""
+    """What bits_per_dim is the mean of, such as -log p(x)."""
     nats: float
-    """Mean of the objective, nats an image."""
+    """Mean of the objective, which is minus the measure, in nats an image."""
     nats_standard_error: float
+    """Standard error of that mean."""
     bits_per_dim: float
+    """The measure in bits/dim: the lower the better."""
     bits_per_dim_standard_error: float
+    """Standard error of that mean."""
     iwae_samples: int | None
-    """Codes an image of the tighter bound, k; None where there is none."""
+    """Codes of each image in the IWAE bound, k; None where it was not computed."""
     iwae_nats: float | None
+    """Mean of the IWAE bound of log p(x), in nats an image."""
     iwae_nats_standard_error: float | None
+    """Standard error of that mean."""
     accuracy: float | None
-    """Of a model with classes, by Bayes' rule."""
+    """Fraction of the classes right, by Bayes' rule; None for a model without classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,36 +75,41 @@ class SelfCheck:
     """What `fixed_scores` gave of `fixed_images`, to find out whether it still does."""
 
     images: str
-    """Which they are."""
+    """Which images they are, in words."""
     measure: str
-    """What their score is."""
+    """What their scores are, in words."""
     nats: tuple[float, ...]
-    """One value an image."""
+    """The scores, one an image."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """NAME.json."""
+    """What NAME.json says of a shipped model."""
 
     format: Literal["gen_jax card 1"]
+    """Version of the file's form."""
     run: dict[str, Any]
     """What run.json says: the model, the data, the settings, the versions it was trained with."""
     step: int
-    """The step taken: the best by validation."""
+    """The step whose weights are shipped: the best by validation."""
     steps: int
-    """Steps of the whole training."""
+    """Number of steps of the whole training."""
     epochs: float
-    """Times that the whole training saw its images."""
+    """How many times the whole training saw each image."""
     command: str
-    """What trains it."""
+    """The command that trains it."""
     licence: str
-    """Of the data."""
+    """Source and licence of the data."""
     selection: Selection
+    """What chose the step."""
     test: Score
+    """How well it does on the test split."""
     weights: Rounding
+    """How the weights are stored."""
     check: SelfCheck
+    """What tells whether it still gives the same."""
     versions: dict[str, Any]
-    """What it was scored with."""
+    """Versions of the libraries that it was scored with."""
 
 
 def to_json(card: Card) -> str:

@@ -14,16 +14,16 @@ from gen_jax.pretrained import cards, weights
 from gen_jax.typing import Key, Params, Variables
 
 FOLDER = pathlib.Path(__file__).parent
-"""Where the shipped models lie."""
+"""Where the shipped models are."""
 
 
 def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
-    """The names of the shipped models; of those in another `folder`."""
+    """The names of the shipped models, or of those that `gen_jax publish` put into `folder`."""
     return tuple(sorted(path.stem for path in path_of("*", folder).parent.glob("[!.]*.json")))
 
 
 def is_shipped(name: object) -> bool:
-    """Whether it is a shipped model: a name, as text, and no folder that is there."""
+    """Whether it names a shipped model; a folder that exists wins."""
     return (
         isinstance(name, str | os.PathLike)
         and not os.path.isdir(name)
@@ -32,14 +32,14 @@ def is_shipped(name: object) -> bool:
 
 
 def suggestion(name: str) -> str:
-    """The shipped models in words, and the one that may be meant."""
+    """The names of the shipped models in one line, and the one that may be meant, for a message."""
     close = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"{', '.join(names()) or 'none'}{hint}"
 
 
 def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
-    """Where the card of a model is."""
+    """The path of a model's card."""
     return (FOLDER if folder is None else pathlib.Path(folder)) / f"{name}.json"
 
 
@@ -56,9 +56,9 @@ def load(
     step: int | str = "best",
     model: Model | None = None,
 ) -> tuple[Model, Variables]:
-    """`(model, variables)` of a shipped model, float32, on the first device.
+    """`(model, variables)` of a shipped model, or of one in `folder`: float32, on the first device.
 
-    `step` can be "best" alone, or the number of that; a `model` that is given must be equal.
+    `step` can only be "best", or its number; a `model` that is given must equal the shipped one.
     ValueError for an unknown name, a damaged file, another step or another model.
     """
     said = card(name, folder)

@@ -45,24 +45,28 @@ class Generation(NamedTuple):
     """What was drawn."""
 
     images: UInt[Array, "B H W C"]
-    """Integer levels."""
+    """Integer levels, uint8, or uint16 above 256 levels."""
     passes: Int[Array, ""]
-    """Passes used: of the whole image, or of a block by block_fixed_point; a scan counts as one."""
+    """Passes over the whole image, by block_fixed_point over a block; a scan counts as one."""
 
 
 class Request(NamedTuple):
-    """What is to be drawn, and all arrays that it depends on."""
+    """What is to be drawn, and all arrays that it depends on; `generate` and `run` take it."""
 
     variables: Variables
+    """The model's parameters, as `init` gives them."""
     key: Key
+    """The key of all images: with an image's number it fixes the image's noise."""
     ids: Integer[Array | np.ndarray, " B"]
-    """The images' numbers in the key's stream."""
+    """Number of each image under the key: 0 … num_images − 1 are those of `sample`."""
     given: Levels
-    """Levels that stand where `known`."""
+    """Levels `[B, H, W, C]`, kept where `known`; elsewhere of no meaning."""
     known: Known | None
-    """None if nothing is."""
+    """Which levels are given, bool in the shape of `given`; None if none is."""
     labels: Labels | None = None
+    """The class of each image, of a model with classes."""
     temperature: ArrayLike = 1.0
+    """1 draws from the model, 0 takes the most probable level of every site."""
 
 
 def sample(
@@ -79,9 +83,11 @@ def sample(
 ) -> UInt[Array, "B H W C"]:
     """Integer levels `[num_images, H, W, C]`: images `first …` of all those that `key` defines.
 
-    `labels`: one an image, or one for all. With a mesh, any, the batch is split over all of its
-    devices, and `num_images` must divide evenly. The temperature, a number or a traced one, is that
-    of the sites: a code is always drawn from the prior as it is.
+    `labels`: one an image, or one for all, of a model with classes. `temperature`, a number or a
+    traced one: 1 draws from the model, 0 takes the most probable level of every site; a code is
+    always drawn from the prior as it is. `method`: see `gen_jax.sampling`; images are the same by
+    all. With a `mesh`, any, the batch is split over all of its devices, and must divide evenly.
+
     ValueError for labels or parameters that are not this model's, a negative temperature, a method
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
     parameters that are not finite.
@@ -109,7 +115,8 @@ def complete(
 
     `known` is bool, or 0 and 1: pixels `[H, W]` or `[B, H, W]`, or all that broadcasts to images.
     Every site is drawn given all sites before it in generation order, known or drawn; a known
-    site has no influence on those before it. Errors as in `sample`, and for levels out of range.
+    site has no influence on those before it. The rest is as in `sample`.
+    Errors too, and for levels out of range.
     """
     given, known, labels = _partly_known(model, images, known, labels)
     ids = _numbers(first, len(given))
@@ -165,7 +172,10 @@ def complete_in_chunks(
 def run(
     model: Model, request: Request, *, method: Method = "scan", mesh: Mesh | None = None
 ) -> Generation:
-    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh."""
+    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh.
+
+    What can be looked at is checked: errors as in `sample`.
+    """
     request, mesh = _checked(model, request, method, mesh, len(request.ids))
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a

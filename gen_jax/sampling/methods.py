@@ -22,6 +22,7 @@ from gen_jax.models.shared.protocol import (
 from gen_jax.typing import Array, Bool, Carry, Context, Float, Int, Labels, Variables
 
 Method: TypeAlias = Literal["scan", "naive", "fixed_point", "block_fixed_point"]
+"""How an autoregressive model is sampled; all give the same images for the same key."""
 
 
 class Canvas(NamedTuple):
@@ -237,7 +238,7 @@ def methods_of(model: Model) -> tuple[Method, ...]:
 
 
 def generation_order(model: Model) -> np.ndarray:
-    """Site ids in generation order, int [N]; raster order for a model that says nothing."""
+    """Site ids in generation order, int `[N]`; raster order for a model without `blocks`."""
     if has_blocks(model):
         ids = model.blocks().reshape(-1)
         return ids[ids >= 0]

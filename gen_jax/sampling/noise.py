@@ -17,7 +17,7 @@ from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
 def site_noise(
     model: Model, key: Key, ids: Integer[Array | np.ndarray, " B"]
 ) -> Float[Array, "B N R"]:
-    """Uniform numbers in (0, 1) for every site, by site id; `ids` are the images' numbers."""
+    """Uniform numbers in (0, 1) of every site, by site id; `ids` are the images' numbers."""
     of, key = traits(model), threefry(key)
     if has_code(model):
         key, _ = jax.random.split(key)

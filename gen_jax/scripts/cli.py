@@ -149,12 +149,11 @@ class RunOptions:
     """Folder of a trained run, or the name of a shipped model."""
     _: dataclasses.KW_ONLY
     step: str = "best"
-    """Checkpoint: best (by validation), last, or a step."""
+    """Which checkpoint: best (by validation), last, or the number of a step."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same result."""
     output: str | None = None
-    """Folder to write to, made if need be; by default the run's own, results/NAME of a shipped
-    model."""
+    """Folder to write to; by default the run's own, or results/NAME for a shipped model."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,9 @@ class Options(drawing.DrawOptions, cli.ImageOptions):
     mask: str | None = None
     """A .npy of bool [H, W], True where known, instead of `known`."""
     num_images: int = 10
-    """How many images, from the first on."""
+    """How many images to complete, from the first on."""
     num_completions: int = 6
-    """How many ways to complete each."""
+    """How many completions of each image."""
 
 
 def main(arguments: Sequence[str]) -> None:

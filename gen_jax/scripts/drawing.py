@@ -18,9 +18,9 @@ class DrawOptions(cli.RunOptions):
     temperature: float = 1.0
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
-    """All draw the same images: scan is fast, and block_fixed_point faster for few easy ones."""
+    """How: all draw the same images. scan suits any number, block_fixed_point a few at a time."""
     chunk_size: int = 256
-    """Images drawn at once; bounds the memory."""
+    """Images drawn at once: the fewer, the less memory."""
 
 
 def draw(

@@ -20,15 +20,15 @@ class Options(cli.ImageOptions):
     """What to score: every image of a split once."""
 
     batch_size: int = 250
-    """Images a batch."""
+    """Images scored at once."""
     num_samples: int = 0
-    """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
+    """For a VAE, codes of each image in the IWAE bound beside the ELBO, such as 5000; 0: none."""
     chunk_size: int = 50
-    """Codes an image in memory at once."""
+    """Codes of an image in memory at once."""
     classify: bool = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
     scores: Literal["npz", "csv"] = "npz"
-    """Form of the file with one value an image."""
+    """Kind of the file with one value an image."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""One preset for each row of the README's results table: a model, its data, its training."""
+"""One preset for each result in docs/results.md: a model, its data, its training."""
 
 import dataclasses
 import math
@@ -26,13 +26,13 @@ class Experiment:
     """What is trained, on what, and how."""
 
     model: models.ImageModel
-    """The network."""
+    """The model."""
     data: DataConfig
-    """The images."""
+    """The images, and what is done to them."""
     training: TrainConfig
-    """The optimisation."""
+    """How it is trained."""
     objective: Target = LOG_LIKELIHOOD
-    """What is made large."""
+    """What training maximises."""
 
 
 _digits_training = TrainConfig(

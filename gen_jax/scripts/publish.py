@@ -49,15 +49,15 @@ class Options:
     output: str | None = None
     """Folder of the two files; by default where a checkout of gen_jax has its own."""
     num_samples: int = 0
-    """Of a VAE: codes an image of the IWAE bound, such as 5000, beside the ELBO; 0 for none."""
+    """For a VAE, codes of each image in the IWAE bound beside the ELBO, such as 5000; 0: none."""
     batch_size: int = 250
     """Images scored at once."""
     data_dir: str | None = None
     """Folder of the prepared TFDS sets, if it is not that of the training."""
     licence: str | None = None
-    """Of the data; known of digits, mnist, binarized_mnist and cifar10."""
+    """Licence of the data; known for digits, mnist, binarized_mnist and cifar10."""
     overwrite: bool = False
-    """Replace the model of that name."""
+    """Replace a model of that name."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -28,13 +28,13 @@ class Options(cli.ImageOptions):
     num_images: int = 100
     """How many images, from the first on; pictures show the first 16."""
     num_starts: int = 4
-    """Starts of the inversion."""
+    """Starts of the search for a code."""
     num_steps: int = 300
-    """Gradient steps from each."""
+    """Steps of Adam from each start."""
     prior_weight: float = 1.0
     """Weight of log p(z) in the inversion: 1 for the mode of p(z | x), 0 for that of p(x | z)."""
     plane: int = 20
-    """Images a side of the plane."""
+    """Images on each side of the picture of the plane, for two latents."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ class Options(drawing.DrawOptions):
     """What to draw. The same seed draws the same images, whatever the chunk size."""
 
     num_images: int = 64
-    """How many."""
+    """How many images to draw."""
     label: str | None = None
     """Class of all images, by number or name; by default all classes in turn."""
     animate: bool = True

@@ -28,7 +28,9 @@ class Evaluation:
     nats_standard_error: float
     """Its standard error: sample standard deviation / sqrt(count)."""
     bits_per_dim: float
+    """Minus that, in bits per channel of a pixel: the lower the better."""
     bits_per_dim_standard_error: float
+    """Its standard error."""
     count: int
     """Examples counted."""
     terms: dict[str, float | list[float]]
@@ -45,14 +47,15 @@ class Scores(NamedTuple):
     """An objective's value for every example of a split, once each and in its order."""
 
     nats: np.ndarray
-    """In nats an image, `[N]`."""
+    """The objective, in nats an image, `[N]`."""
     terms: dict[str, np.ndarray]
     """Each term of the objective, `[N]` or `[N, …]`."""
     image_shape: tuple[int, int, int]
+    """Height, width, channels."""
 
     @property
     def bits_per_dim(self) -> np.ndarray:
-        """In bits/dim, `[N]`."""
+        """Minus the objective in bits/dim, `[N]`."""
         # Linear: the image size and ln 2 stay in that one function.
         return self.nats * float(objectives.bits_per_dim(jnp.ones(1), self.image_shape)[0])
 

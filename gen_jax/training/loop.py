@@ -42,7 +42,7 @@ class TrainResult:
     best_step: int | None
     """The step with the lowest validation loss, whose checkpoint is kept."""
     best_bits_per_dim: float | None
-    """Its validation loss."""
+    """The validation loss of that step, in bits/dim."""
     signal: int | None = None
     """The signal that asked it to stop, if one did."""
 

@@ -1,4 +1,4 @@
-"""What a run makes large: frozen dataclasses, called as `objective(model, variables, batch, key)`.
+"""What a run maximises: frozen dataclasses, called as `objective(model, variables, batch, key)`.
 
 An objective gives one value an image in nats, whose gradient training follows, and terms worth
 logging: `(nats [B], {name: [B] or [B, …]})`. Any such function will do; those here are also
@@ -31,6 +31,7 @@ Terms: TypeAlias = Mapping[str, Array]
 
 # What `train_step` and `evaluate` call.
 Objective: TypeAlias = Callable[[Any, Variables, Batch, Key], tuple[Nats, Terms]]
+"""`objective(model, variables, batch, key) -> (nats [B], terms)`, to be maximised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class LogLikelihood(Target):
 
 
 LOG_LIKELIHOOD = LogLikelihood()
+"""The objective of autoregressive models, with dropout in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +98,17 @@ class ELBO(Target):
     """reconstruction − β Σ_j max(KL_j, free bits) of a VAE."""
 
     num_samples: int = 1
-    """Codes an image."""
+    """Codes drawn for each image."""
     kl: objectives.KL = "analytic"
-    """The divergence in closed form, or estimated from the codes."""
+    """KL divergence in closed form (analytic), or estimated from the codes drawn."""
     beta: float = 1.0
-    """Weight of the divergence (Higgins et al. 2017); 1 is the bound itself."""
+    """Weight β of the KL divergence (Higgins et al. 2017); 1 is the bound itself."""
     free_bits: float = 0.0
-    """Nats of each latent, as a mean over the batch, that cost nothing (Kingma et al. 2016)."""
+    """Nats of KL of each latent, a mean over the batch, that cost nothing (Kingma et al. 2016)."""
     estimator: objectives.Estimator = "reparametrized"
-    """Of the encoder's gradient: see `objectives.elbo_terms`."""
+    """How the encoder's gradient is estimated: see `objectives.elbo_terms`."""
     baseline: objectives.Baseline = "none"
-    """Of the score function; constant: the running mean of the bound over the steps."""
+    """Subtracted in the score function; constant: the running mean of the bound over the steps."""
 
     def __post_init__(self) -> None:
         checks.whole("num_samples", self.num_samples, 1)
@@ -162,9 +164,9 @@ class IWAE(Target):
     """The importance-weighted bound of a VAE with Gaussian latents."""
 
     num_samples: int = 50
-    """Codes an image, k."""
+    """Codes drawn for each image, k."""
     chunk_size: int | None = None
-    """Codes an image in memory at once; None for all."""
+    """Codes of an image in memory at once; None for all."""
 
     def __post_init__(self) -> None:
         checks.whole("num_samples", self.num_samples, 1)
@@ -257,7 +259,7 @@ class Inverted(Target):
     num_starts: int = 2
     """Starts of the search, the first of them 0."""
     num_steps: int = 100
-    """Steps of each."""
+    """Steps of Adam from each start."""
 
     def __call__(
         self, model: Model, variables: Variables, batch: Batch, key: Key
@@ -288,6 +290,7 @@ TARGETS: Mapping[str, type[Target]] = {
     "LearnedCodes": LearnedCodes,
     "Inverted": Inverted,
 }
+"""The objectives of this library by name, as run.json writes them."""
 
 
 def target_to_dict(objective: object) -> Json:

@@ -19,10 +19,11 @@ class Start:
     """The weights that a run starts from, as run.json says it."""
 
     run: str
-    """Its folder, as it was given."""
+    """Its folder, or the name of a shipped model, as it was given."""
     step: int
+    """The step whose weights they are."""
     sha256: str
-    """Of the weights."""
+    """Hash of the weights."""
 
 
 def check_run(record: object, where: str) -> None:

@@ -8,27 +8,28 @@ from gen_jax.training.state import OptimizerConfig
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How long, how large, how often."""
+    """How long a run trains, on how much at once, and how often it says and saves something."""
 
     steps: int = 10_000
     """Updates in all."""
     batch_size: int = 64
-    """Images an update, over all devices."""
+    """Images in an update, over all devices."""
     accumulate: int = 1
-    """Micro-batches that an update is computed in, one after another."""
+    """Micro-batches that an update is split into, one after another, to take less memory."""
     seed: int = 0
-    """Of the initialisation, the dropout and the noise."""
+    """Seed of the initialisation, of the order of the images, of dropout and of other noise."""
     eval_every: int = 500
     """Steps between validations; each also writes a checkpoint."""
     eval_batch_size: int = 256
-    """Images a batch of validation, rounded up to a multiple of the devices by the script."""
+    """Images in a batch of validation; the command rounds up to a multiple of the devices."""
     log_every: int = 50
-    """Steps between lines of metrics."""
+    """Steps between lines of metrics.jsonl."""
     sample_every: int = 0
     """Steps between sample grids; 0 for none."""
     keep: int = 2
-    """Last checkpoints kept, beside the best."""
+    """How many of the last checkpoints are kept, beside the best by validation."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    """Optimiser, learning rate and EMA."""
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every"), 1)

@@ -50,8 +50,8 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     """Peak learning rate."""
     schedule: Schedule = "cosine"
-    """Shape after the warm-up. inverse_sqrt decays as sqrt(warmup_steps / step); stages are the
-    eight of Burda et al. 2016: rate 10^(−i/7) of the peak for 3^i parts of 3280, i = 0 … 7."""
+    """Shape after the warm-up. inverse_sqrt decays as sqrt(warmup_steps / step).
+    stages: those of Burda et al. 2016, 10^(−i/7) of the peak for 3^i parts of 3280, i = 0 … 7."""
     warmup_steps: int = 100
     """Steps of linear growth from 0 to the peak."""
     final_fraction: float = 0.01
@@ -63,8 +63,8 @@ class OptimizerConfig:
     b2: float = 0.999
     """Decay of the gradient's second moment."""
     eps: float = 1e-8
-    """Added to its root. The gradient is that of bits/dim: an eps for nats is this times
-    ln 2 · H · W · C."""
+    """Added to the root of the second moment.
+    The gradient is that of bits/dim: an eps for nats is to be divided by ln 2 · H · W · C."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
     ema_decay: float = 0.999

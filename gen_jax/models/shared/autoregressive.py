@@ -1,11 +1,12 @@
-"""The protocol that every autoregressive model keeps: one set of parameters, two views.
+"""The protocol that every autoregressive model keeps: one set of parameters, several views.
 
     p(x) = prod_i p(x_i | x_<i),   i over the sites in generation order
 
 Whole image: `model.apply(variables, images, labels)` gives the parameters of every site at once.
 Next site: `init_carry`, `begin_block` and `step` give those of one more site, from a carry; one
-nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. The model knows
-nothing of noise, the sampler nothing of models.
+nested scan over blocks and steps (`gen_jax.sampling`) then serves every model. Where a model has
+it, `block` gives those of a whole block, given its levels. The model knows nothing of noise, the
+sampler nothing of models.
 """
 
 from collections.abc import Callable
@@ -29,14 +30,20 @@ from gen_jax.typing import (
 
 
 class AutoregressiveModel(ImageModel):
-    """Base of the autoregressive models."""
+    """Base of the autoregressive models: p(x | y) = prod_i p(x_i | x_<i, y), i over the sites.
+
+    Beside the methods here a model may have a third view of the same parameters, a block at once:
+    `block(carry, context, levels [T, S, B, V])`, from the carry and context of `begin_block`, is
+    `step` for all steps of a block. It gives the carry after the block and the parameters
+    `[T, S, B, P]` of all its sites, each a function of earlier sites only.
+    """
 
     features: int = 64
     """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
     num_layers: int = 7
-    """Depth."""
+    """Number of layers; the first convolution of PixelCNN and PixelRNN is not one of them."""
     dropout: float = 0.0
-    """Rate; active iff a `dropout` rng is passed."""
+    """Dropout rate in [0, 1); active only where a `dropout` rng is passed, as in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,11 +84,6 @@ class AutoregressiveModel(ImageModel):
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         """One step's sites: calls `draw(i, params [B, P]) -> levels [B, V]` once for each."""
         raise NotImplementedError
-
-    # The block view, which a model may offer: block(carry, context, levels [T, S, B, V]), from the
-    # carry and context of `begin_block`, is `step` for all steps of a block at once. It gives the
-    # carry after the block and the parameters [T, S, B, P] of every site, each a function of
-    # earlier sites only.
 
     # What the models share.
 

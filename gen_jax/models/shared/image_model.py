@@ -23,9 +23,9 @@ class ImageModel(nn.Module):
     likelihood: Likelihood
     """p(pixel | parameters); it decides the sites of a pixel."""
     num_classes: int | None = None
-    """Condition on a label in 0 … num_classes − 1; None for an unconditional model."""
+    """Condition on a class label in 0 … num_classes − 1; None for an unconditional model."""
     dtype: Dtype = "float32"
-    """Type of the computation; parameters are float32, float64 with the last."""
+    """Type of the computation. Parameters are float32, and float64 where this is float64."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # or it would not hash, or equal no other module

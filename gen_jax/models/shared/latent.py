@@ -29,14 +29,14 @@ class LatentModel(ImageModel):
     """
 
     num_latents: int = 32
-    """Latents of a code, Z."""
+    """Latents of a code, Z: numbers, or bits, that an image is encoded in."""
     network: Network = "dense"
-    """Multi-layer perceptrons, or convolutions of stride 2."""
+    """dense: multi-layer perceptrons. conv: convolutions of stride 2, and one hidden layer."""
     hidden: tuple[int, ...] = (200, 200)
-    """Encoder, from the image on: widths of the hidden layers; with convolutions their maps, then
-    the width of one hidden layer. The decoder is its mirror."""
+    """Widths of the encoder's hidden layers, from the image on; the decoder is its mirror.
+    With conv: the maps of each convolution, then the width of the hidden layer."""
     activation: Activation = "tanh"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,9 +27,9 @@ class PixelRNNCarry(NamedTuple):
     """What a pixel hands to the next."""
 
     first: ClassConvCarry
-    """Of the first convolution."""
+    """That of the first convolution."""
     layers: tuple[Carry, ...]
-    """Of the layers."""
+    """Those of the layers."""
 
 
 class PixelRNNContext(NamedTuple):
@@ -50,9 +50,9 @@ class PixelRNN(AutoregressiveModel):
     """
 
     first_kernel_size: int = 7
-    """Of the first convolution, odd."""
+    """Height and width of the first convolution, before its mask; odd."""
     head_features: int | None = None
-    """Width of the head's two hidden layers; None for 2h."""
+    """Width of the head's two hidden layers; None for 2 · features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

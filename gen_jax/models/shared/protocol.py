@@ -4,7 +4,8 @@ A model is a Flax module that says its `image_shape` and its `likelihood`, and, 
 from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 
 * an autoregressive model has `__call__(images, labels)`, the parameters of every site; to be
-  sampled by `scan`, also `blocks`, `init_carry`, `begin_block` and `step` (`AutoregressiveModel`);
+  sampled by `scan`, also `blocks`, `init_carry`, `begin_block` and `step`; by
+  `block_fixed_point`, also `block` (`AutoregressiveModel`);
 * a model with a code has `decode(codes, labels)`, and `encode` and a prior (`LatentModel`).
 
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
