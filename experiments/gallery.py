@@ -20,7 +20,7 @@ from experiments.results_table import score
 from gen_jax import figures, pretrained, sampling
 from gen_jax.files import write_atomically
 from gen_jax.models.shared.protocol import has_code, has_posterior, traits
-from gen_jax.scripts import cli, evaluate, results
+from gen_jax.scripts import cli, evaluate, results, runs
 from gen_jax.scripts.reconstruct import save_plane
 
 _SHOWN = 8
@@ -77,12 +77,12 @@ def read_sections(page: Path) -> dict[str, str]:
 
 def draw(name: str, folder: Path, options: Options) -> str:
     """The section of a model; its pictures are written."""
-    card, run = pretrained.card(name), cli.open_run(name)
+    card, run = pretrained.card(name), runs.open_run(name)
     model, variables, levels = run.model, run.variables, run.model.likelihood.levels
     chosen = evaluate.Options(name, data_dir=options.data_dir, split="test")
-    test = cli.load_images(run, chosen).split
-    train = cli.load_images(run, dataclasses.replace(chosen, split="train")).split.images
-    labels = cli.labels_for(model, 64, None)
+    test = runs.load_images(run, chosen).split
+    train = runs.load_images(run, dataclasses.replace(chosen, split="train")).split.images
+    labels = runs.labels_for(model, 64, None)
     key = cli.noise_key(options.seed)
     lines = [f"## {name}\n", f"`{card.command}`: {score(card)} on the test split.\n"]
 
@@ -113,7 +113,7 @@ def draw(name: str, folder: Path, options: Options) -> str:
     classes = None if test.labels is None else test.labels[:_SHOWN]
     if has_code(model):
         codes = codes_of(run, test.images, test.labels)
-        means = cli.expected_images(run, codes[: 2 * _SHOWN], _rows(test.labels, 2 * _SHOWN))
+        means = runs.expected_images(run, codes[: 2 * _SHOWN], _rows(test.labels, 2 * _SHOWN))
         rows = {"test image": test.images[: 2 * _SHOWN].astype(np.float64), "reconstruction": means}
         figures.save_rows(rows, levels, show("reconstructions", "Reconstructions"))
         if model.num_latents == 2 and model.has_real_codes:
@@ -144,7 +144,7 @@ def neighbours(images: Any, train: Any, levels: int) -> tuple[np.ndarray, np.nda
     return np.sqrt(nearest) / (levels - 1), numbers
 
 
-def codes_of(run: cli.Run, images: Any, labels: Any) -> Any:
+def codes_of(run: runs.Run, images: Any, labels: Any) -> Any:
     """The code of each image by the encoder: the mode of q(z | x) where there is one."""
     codes = run.model.apply(run.variables, images, labels, method="encode")
     return codes.mode() if has_posterior(run.model) else codes

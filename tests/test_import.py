@@ -112,7 +112,7 @@ OWNERS = {
     "sklearn": {"data/sources/__init__.py"},
     "matplotlib": {"figures.py"},
     "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py"},
-    "tyro": {"scripts/cli.py", "scripts/prepare.py", "scripts/train.py"},
+    "tyro": {"scripts/cli.py", "scripts/runs.py", "scripts/prepare.py", "scripts/train.py"},
     "safetensors": {"pretrained/weights.py"},
     "optax": {"training/state.py", "inversion.py"},
 }

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from gen_jax import checks, figures, objectives
 from gen_jax.models.shared.protocol import traits, with_posterior
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Array
 
 _BASELINES = {"constant": "running-mean", "leave_one_out": "leave-one-out"}
@@ -52,7 +52,7 @@ class Moments(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(cli.ImageOptions):
+class Options(runs.ImageOptions):
     """What to measure."""
 
     split: Literal["test", "validation", "train", "all"] | None = "train"
@@ -68,7 +68,7 @@ class Options(cli.ImageOptions):
 def main(arguments: Sequence[str]) -> None:
     """Parses, measures, prints a table, writes gradient-variance.json and .png."""
     measure(
-        cli.parse_on_images(
+        runs.parse_on_images(
             Options, "python -m experiments.benchmarks.gradient_variance", arguments
         )
     )
@@ -78,10 +78,10 @@ def measure(options: Options) -> dict[str, Any]:
     """The variances as a dict, also written to gradient-variance.json."""
     cli.check_counts(num_samples=options.num_samples, batch_size=options.batch_size)
     checks.whole("repeats", options.repeats, 2)
-    run = cli.open_run(options.workdir, options.step)
+    run = runs.open_run(options.workdir, options.step)
     with_posterior(run.model)
     folder = results.output_folder(options, run)
-    split = cli.load_images(run, options).split
+    split = runs.load_images(run, options).split
     images = split.images[: options.batch_size]
     labels = None if split.labels is None else split.labels[: len(images)]
     key, constant_key = jax.random.split(cli.noise_key(options.seed))
@@ -185,7 +185,9 @@ def gradient_moments(
     return Moments(mean, jax.tree.map(lambda s: s / (repeats - 1), squares))
 
 
-def _report(run: cli.Run, rows: list[dict[str, Any]], result: dict[str, Any], folder: Path) -> None:
+def _report(
+    run: runs.Run, rows: list[dict[str, Any]], result: dict[str, Any], folder: Path
+) -> None:
     counts = sorted({row["num_samples"] for row in rows})
     table = Table(title=f"variance of the encoder's gradient, batch of {result['images']} images")
     table.add_column("estimator")

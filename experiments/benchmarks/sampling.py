@@ -29,7 +29,7 @@ from experiments.benchmarks import timing
 from gen_jax import checks, figures, likelihoods, models, sampling
 from gen_jax.files import write_atomically
 from gen_jax.sampling.methods import METHODS, Canvas, methods_of
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, results, runs
 from gen_jax.scripts.presets import find
 from gen_jax.xla import compiler_options
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     model: models.ImageModel = models.GatedPixelCNN((28, 28, 1), likelihoods.Bernoulli())
     script = "python -m experiments.benchmarks.sampling"
     if arguments and not arguments[0].startswith("-"):
-        model = cli.autoregressive(find(arguments[0]).model)
+        model = runs.autoregressive(find(arguments[0]).model)
         script = f"{script} {arguments[0]}"
         arguments = arguments[1:]
     options = cli.parse(
@@ -75,9 +75,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.workdir is None:
         model, variables = options.model, _random(options.model)
     else:
-        run = cli.open_run(options.workdir)
+        run = runs.open_run(options.workdir)
         assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
-        model, variables = cli.autoregressive(run.model), run.variables
+        model, variables = runs.autoregressive(run.model), run.variables
     there = methods_of(model)
     for method in options.methods:
         checks.choice("methods", method, there)
@@ -100,7 +100,7 @@ def _random(model: models.ImageModel) -> Any:
 def _measure(
     model: Any, variables: Any, batch: int, methods: Sequence[sampling.Method], options: Options
 ) -> dict[str, Any]:
-    labels = cli.labels_for(model, batch, None)
+    labels = runs.labels_for(model, batch, None)
     labels = None if labels is None else np.asarray(labels, np.int32)
     images = np.random.RandomState(0).randint(
         model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32

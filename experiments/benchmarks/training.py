@@ -23,7 +23,7 @@ from rich.table import Table
 from experiments.benchmarks import timing
 from gen_jax import models, training
 from gen_jax.files import write_atomically
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, results, runs
 from gen_jax.scripts.presets import find
 from gen_jax.xla import compiler_options
 
@@ -63,7 +63,7 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
     )
     model = model.adapted(model.image_shape, batch)
     inputs = {"images": images, "indices": np.arange(batch, dtype=np.int32)}
-    labels = cli.labels_for(model, batch, None)
+    labels = runs.labels_for(model, batch, None)
     if labels is not None:
         inputs["labels"] = np.asarray(labels, np.int32)
 

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from gen_jax import figures, sampling
-from gen_jax.scripts import cli, drawing, results
+from gen_jax.scripts import cli, drawing, results, runs
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(drawing.DrawOptions, cli.ImageOptions):
+class Options(drawing.DrawOptions, runs.ImageOptions):
     """Which images, and what is known of them."""
 
     known: Literal["top", "left", "centre", "checkerboard"] = "top"
@@ -28,7 +28,7 @@ class Options(drawing.DrawOptions, cli.ImageOptions):
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, completes, and writes completions.npz and completions.png."""
-    complete(cli.parse_on_images(Options, "gen_jax complete", arguments))
+    complete(runs.parse_on_images(Options, "gen_jax complete", arguments))
 
 
 def complete(options: Options) -> Path:
@@ -39,11 +39,11 @@ def complete(options: Options) -> Path:
         chunk_size=options.chunk_size,
     )
     key = cli.noise_key(options.seed)
-    run = cli.open_run(options.workdir, options.step)
-    cli.autoregressive(run.model)
+    run = runs.open_run(options.workdir, options.step)
+    runs.autoregressive(run.model)
     known = _known(options, run.model.image_shape)
     folder = results.output_folder(options, run)
-    source = cli.load_images(run, options)
+    source = runs.load_images(run, options)
     originals, labels = source.split.images[: options.num_images], source.split.labels
     count, ways = len(originals), options.num_completions
     in_chunks = functools.partial(

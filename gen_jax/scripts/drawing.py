@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from gen_jax import sampling, training
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, runs
 from gen_jax.typing import Json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DrawOptions(cli.RunOptions):
+class DrawOptions(runs.RunOptions):
     """How images are drawn."""
 
     temperature: float = 1.0
@@ -37,7 +37,7 @@ def draw(
     return np.concatenate(list(cli.track(chunks, -(-count // chunk_size), what)))
 
 
-def record(options: DrawOptions, run: cli.Run) -> Json:
+def record(options: DrawOptions, run: runs.Run) -> Json:
     """What a file of images says of how they were drawn."""
     return {
         "class_names": run.class_names,

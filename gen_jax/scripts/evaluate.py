@@ -11,12 +11,12 @@ import numpy as np
 from gen_jax import data, figures, objectives, training
 from gen_jax.files import write_atomically
 from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Json
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(cli.ImageOptions):
+class Options(runs.ImageOptions):
     """What to score: every image of a split once."""
 
     batch_size: int = 250
@@ -33,16 +33,16 @@ class Options(cli.ImageOptions):
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, scores, prints; writes evaluation-SPLIT.json, one value an image, and a map."""
-    evaluate(cli.parse_on_images(Options, "gen_jax evaluate", arguments))
+    evaluate(runs.parse_on_images(Options, "gen_jax evaluate", arguments))
 
 
 def evaluate(options: Options) -> Json:
     """The result as a dict, also written to evaluation-SPLIT.json."""
     check(options)
-    run = cli.open_run(options.workdir, options.step)
+    run = runs.open_run(options.workdir, options.step)
     check_codes(options, run)
     folder = results.output_folder(options, run)
-    source = cli.load_images(run, options)
+    source = runs.load_images(run, options)
     split, name = source.split, results.name_for(folder, "evaluation", source)
     measured = measure(run, source, options)
     path = results.save_json(folder / f"evaluation-{name}.json", measured.result)
@@ -66,7 +66,7 @@ def check(options: Options) -> None:
     cli.noise_key(options.seed)
 
 
-def check_codes(options: Options, run: cli.Run) -> None:
+def check_codes(options: Options, run: runs.Run) -> None:
     """ValueError for codes of a model that has no posterior."""
     if options.num_samples < 0 or (options.num_samples and not has_posterior(run.model)):
         raise ValueError(
@@ -86,7 +86,7 @@ class Measured(NamedTuple):
     """To be said once all of it is on the disk."""
 
 
-def measure(run: cli.Run, source: cli.Images, options: Options) -> Measured:
+def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
     """Scores every image of `source` once; writes nothing."""
     key = cli.noise_key(options.seed)
     split, name = source.split, source.name
@@ -168,7 +168,7 @@ def _describe(scored: training.Evaluation) -> str:
     return f"{bits} bits/dim ({nats} nats an image)"
 
 
-def active_units(run: cli.Run, batches: data.EvalBatches) -> int:
+def active_units(run: runs.Run, batches: data.EvalBatches) -> int:
     """How many latents say something of the images of a split."""
     encode = jax.jit(
         lambda variables, images, labels: run.model.apply(
@@ -182,7 +182,7 @@ def active_units(run: cli.Run, batches: data.EvalBatches) -> int:
     return int(objectives.active_units(np.concatenate(means)).sum())
 
 
-def classify(run: cli.Run, split: data.Split, batches: data.EvalBatches) -> float:
+def classify(run: runs.Run, split: data.Split, batches: data.EvalBatches) -> float:
     """The fraction of a split whose label has the largest p(y | x), by Bayes' rule."""
     log_posterior = jax.jit(objectives.log_posterior, static_argnums=0)
     correct = 0

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from gen_jax import data, models, pretrained, training
 from gen_jax.files import replacing, write_atomically
 from gen_jax.pretrained import cards, weights
-from gen_jax.scripts import cli, evaluate, results, train
+from gen_jax.scripts import cli, evaluate, results, runs, train
 from gen_jax.scripts.presets import PRESETS, Experiment
 from gen_jax.training.schema import FORMAT, with_defaults
 from gen_jax.typing import Json
@@ -41,7 +41,7 @@ LICENCES: Mapping[str, str] = {
 class Options:
     """Which run, and what it is called."""
 
-    workdir: cli.RunFolder
+    workdir: runs.RunFolder
     """Folder of a finished run: the best step by validation is taken."""
     name: cli.Name
     """What it will be loaded by, such as gated-pixelcnn-digits."""
@@ -83,9 +83,9 @@ def publish(options: Options) -> Path:
     evaluate.check_codes(scoring, run)
     record = _portable(run.record)
     command, licence = training_command(name, record), _licence(options, record)
-    source = cli.load_images(run, scoring)
+    source = runs.load_images(run, scoring)
     assert run.data_config is not None  # else load_images would have refused
-    dataset = cli.load_data(_placed(run.data_config, options.data_dir), tell=False)
+    dataset = runs.load_data(_placed(run.data_config, options.data_dir), tell=False)
     exact = evaluate.measure(run, source, dataclasses.replace(scoring, num_samples=0))
     content, rounded, measured, dtype = _round(run, source, scoring, exact.result["nats"])
     moved = measured.result["nats"] - exact.result["nats"]
@@ -152,11 +152,11 @@ def _is_card(path: Path) -> bool:
     return isinstance(fields, dict) and fields.get("format") == cards.FORMAT
 
 
-def _finished(workdir: str) -> tuple[cards.Selection, cli.Run]:
+def _finished(workdir: str) -> tuple[cards.Selection, runs.Run]:
     """What chose the step, and the run at it. ValueError unless it came to its last step."""
     folder = training.Workdir(workdir)
     wanted = with_defaults(folder.read())["training"]["steps"]
-    run = cli.open_run(str(folder.path))
+    run = runs.open_run(str(folder.path))
     losses = training.complete_steps(folder.path)
     if max(losses) < wanted:
         raise ValueError(f"{folder.path} is at step {max(losses)} of {wanted}: let it finish first")
@@ -194,8 +194,8 @@ def _licence(options: Options, record: Json) -> str:
 
 
 def _round(
-    run: cli.Run, source: cli.Images, options: evaluate.Options, exact: float
-) -> tuple[bytes, cli.Run, evaluate.Measured, cards.Precision]:
+    run: runs.Run, source: runs.Images, options: evaluate.Options, exact: float
+) -> tuple[bytes, runs.Run, evaluate.Measured, cards.Precision]:
     """A file of the parameters in the shortest type that is good enough, and its scores."""
     precisions: tuple[cards.Precision, ...] = ("float16", "float32")
     for dtype in precisions:

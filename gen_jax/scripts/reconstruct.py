@@ -15,14 +15,14 @@ import numpy as np
 
 from gen_jax import figures, inversion, objectives
 from gen_jax.models.shared.protocol import CodeModel, has_posterior, takes_labels, with_code
-from gen_jax.scripts import cli, results
+from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Array, Json, Labels, Variables
 
 _CHUNK = 100  # images whose codes are sought at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(cli.ImageOptions):
+class Options(runs.ImageOptions):
     """Which images, and how the decoder is inverted."""
 
     num_images: int = 100
@@ -39,17 +39,17 @@ class Options(cli.ImageOptions):
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, and writes reconstructions-SPLIT.png and .json, interpolations.png and plane.png."""
-    reconstruct(cli.parse_on_images(Options, "gen_jax reconstruct", arguments))
+    reconstruct(runs.parse_on_images(Options, "gen_jax reconstruct", arguments))
 
 
 def reconstruct(options: Options) -> Json:
     """The errors as a dict, also written to reconstructions-SPLIT.json."""
     cli.check_counts(num_images=options.num_images, plane=options.plane)
     key = cli.noise_key(options.seed)
-    run = cli.open_run(options.workdir, options.step)
+    run = runs.open_run(options.workdir, options.step)
     model = with_code(run.model)
     folder = results.output_folder(options, run)
-    source = cli.load_images(run, options)
+    source = runs.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
     labels = _some(source.split.labels, slice(0, len(images)))
     file_name = results.name_for(folder, "reconstructions", source)
@@ -98,7 +98,7 @@ def reconstruct(options: Options) -> Json:
     levels, shown = model.likelihood.levels, slice(0, 16)
     rows = {"original": images[shown].astype(np.float64)}
     for way, code in codes.items():
-        rows[way] = cli.expected_images(run, code[shown], _some(labels, shown))
+        rows[way] = runs.expected_images(run, code[shown], _some(labels, shown))
     results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{file_name}.png")
     shown_codes = next(iter(codes.values()))
     if len(images) > 1:
@@ -141,7 +141,7 @@ def find_codes(
 
 
 def _interpolate(
-    run: cli.Run, codes: Array, images: np.ndarray, labels: Labels | None, folder: Path
+    run: runs.Run, codes: Array, images: np.ndarray, labels: Labels | None, folder: Path
 ) -> Path:
     """Pairs of images, and between them the images of codes on the straight line."""
     pairs, steps = min(8, len(images) // 2), 12
@@ -150,7 +150,7 @@ def _interpolate(
     line = (left[:, None] * (1 - weight) + right[:, None] * weight).reshape(-1, codes.shape[-1])
     # A class belongs to the whole line: that of its first image.
     chosen = None if labels is None else np.repeat(labels[: 2 * pairs : 2], steps)
-    between = cli.expected_images(run, line, chosen).reshape(pairs, steps, *images.shape[1:])
+    between = runs.expected_images(run, line, chosen).reshape(pairs, steps, *images.shape[1:])
     rows = np.concatenate(
         [images[: 2 * pairs : 2, None], between, images[1 : 2 * pairs : 2, None]], axis=1
     )
@@ -159,7 +159,7 @@ def _interpolate(
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 
-def save_plane(run: cli.Run, codes: Array, side: int, path: Path) -> Path:
+def save_plane(run: runs.Run, codes: Array, side: int, path: Path) -> Path:
     """Images of a code's two latents, the first to the right and the second up.
 
     They are at the quantiles of N(0, 1), or over the range of `codes` where there is no prior.
@@ -173,5 +173,5 @@ def save_plane(run: cli.Run, codes: Array, side: int, path: Path) -> Path:
     down, right = jnp.meshgrid(axes[1][::-1], axes[0], indexing="ij")
     grid = jnp.stack([right, down], axis=-1).reshape(-1, 2)
     labels = np.zeros(len(grid), np.int32) if takes_labels(run.model) else None
-    images = cli.expected_images(run, grid, labels)
+    images = runs.expected_images(run, grid, labels)
     return figures.save_grid(images, run.model.likelihood.levels, path, columns=side)

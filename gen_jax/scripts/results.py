@@ -14,7 +14,8 @@ import numpy as np
 
 from gen_jax import __version__
 from gen_jax.files import replacing, write_atomically
-from gen_jax.scripts.cli import Images, Run, RunOptions, say
+from gen_jax.scripts.cli import say
+from gen_jax.scripts.runs import Images, Run, RunOptions
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import ArrayLike, Json
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gen_jax import figures, sampling
 from gen_jax.models.shared.protocol import has_code
-from gen_jax.scripts import cli, drawing, results
+from gen_jax.scripts import cli, drawing, results, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,9 @@ def sample(options: Options) -> Path:
     """The path of samples.npz: the images, and what they were drawn with."""
     cli.check_counts(num_images=options.num_images, chunk_size=options.chunk_size)
     key = cli.noise_key(options.seed)
-    run = cli.open_run(options.workdir, options.step)
+    run = runs.open_run(options.workdir, options.step)
     names, levels = run.class_names, run.model.likelihood.levels
-    labels = cli.labels_for(run.model, options.num_images, options.label, names)
+    labels = runs.labels_for(run.model, options.num_images, options.label, names)
     folder = results.output_folder(options, run)
     count = options.num_images
     in_chunks = functools.partial(
@@ -57,12 +57,12 @@ def sample(options: Options) -> Path:
     )
 
     shown = slice(0, 400)
-    grid = cli.class_columns(names if options.label is None else None, len(images))
+    grid = runs.class_columns(names if options.label is None else None, len(images))
     results.picture(figures.save_grid, images[shown], levels, folder / "samples.png", **grid)
     if has_code(run.model):
         classes, ids = None if labels is None else labels[shown], np.arange(len(images[shown]))
         codes = sampling.prior_codes(run.model, run.variables, key, ids, classes)
-        means = cli.expected_images(run, codes, classes)
+        means = runs.expected_images(run, codes, classes)
         results.picture(figures.save_grid, means, levels, folder / "sample-means.png", **grid)
     elif options.animate:
         order = sampling.generation_order(run.model)

@@ -13,7 +13,7 @@ import tyro
 
 from gen_jax import data, figures, models, sampling, training
 from gen_jax.models.shared.protocol import has_code, takes_labels
-from gen_jax.scripts import cli
+from gen_jax.scripts import cli, runs
 from gen_jax.scripts.presets import PRESETS, Experiment, find
 from gen_jax.typing import Variables
 
@@ -67,7 +67,7 @@ def train(options: Options) -> training.TrainResult:
     folder = training.Workdir(options.workdir)
     if options.distributed:
         training.initialize_distributed()
-    dataset = cli.load_data(options.data)
+    dataset = runs.load_data(options.data)
     model = fit_model(options.model, dataset)
     batches = data.train_iterator(
         dataset,
@@ -88,12 +88,12 @@ def train(options: Options) -> training.TrainResult:
 
     def on_sample(step: int, variables: Variables) -> None:
         images = sampling.sample(
-            model, variables, jax.random.key(0), count, labels=cli.labels_for(model, count, None)
+            model, variables, jax.random.key(0), count, labels=runs.labels_for(model, count, None)
         )
         if jax.process_index() == 0:
             (folder.path / "samples").mkdir(exist_ok=True)
             path = folder.path / "samples" / f"step_{step:07d}.png"
-            grid = cli.class_columns(names, count)
+            grid = runs.class_columns(names, count)
             figures.save_grid(np.asarray(images), model.likelihood.levels, path, **grid)
 
     result = training.train(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax import data, training
-from gen_jax.scripts import cli, train
+from gen_jax.scripts import cli, runs, train
 from tests.image_sets import gray, save_npz
 
 LABELS = np.array(["cat", "dög"])[np.arange(100) % 2]
@@ -21,7 +21,7 @@ def tiles(tmp_path):
 
 
 def test_notes_are_printed_once_whatever_the_terminal_shows(tiles, monkeypatch, capsys):
-    cli.load_data(data.DataConfig(tiles, values="levels"))  # a warning would be an error here
+    runs.load_data(data.DataConfig(tiles, values="levels"))  # a warning would be an error here
     printed = capsys.readouterr()
     assert printed.out.count("arrays that are not used: 'masks' (uint8 [100, 4, 4])") == 1
     assert f"{tiles}: values are levels as they are: 17, the largest value 16\n" in printed.out
@@ -29,9 +29,9 @@ def test_notes_are_printed_once_whatever_the_terminal_shows(tiles, monkeypatch, 
     assert printed.err == ""
     ascii_terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", ascii_terminal)
-    cli.run(cli.load_data, data.DataConfig(tiles, values="levels"))
+    cli.run(runs.load_data, data.DataConfig(tiles, values="levels"))
     monkeypatch.setattr(cli.jax, "process_index", lambda: 1)
-    cli.load_data(data.DataConfig(tiles, values="levels"))
+    runs.load_data(data.DataConfig(tiles, values="levels"))
     ascii_terminal.seek(0)
     assert ascii_terminal.read().count("2 classes: 'cat', 'd?g'") == 1
 
@@ -52,5 +52,5 @@ def test_a_run_finds_its_data_from_another_folder(tiles, tmp_path, monkeypatch):
     assert recorded["config"]["flip"] is True
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    dataset = cli.load_data(cli.data_config(recorded["config"]))
+    dataset = runs.load_data(runs.data_config(recorded["config"]))
     assert dataset.fingerprint == recorded["fingerprint"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 import gen_jax
 from gen_jax import data, figures, objectives
-from gen_jax.scripts import cli, complete, evaluate, reconstruct, results, sample
+from gen_jax.scripts import cli, complete, evaluate, reconstruct, results, runs, sample
 
 
 def names(folder):
@@ -128,12 +128,12 @@ def test_a_set_that_the_model_cannot_take_is_refused(tiny_run, own_images, tmp_p
 def test_a_label_has_a_name(tiny_class_run, tmp_path):
     """`--label` by name, classes as columns of the grid, names beside the images."""
     record = json.loads((tiny_class_run / "run.json").read_text())
-    run = cli.open_run(str(tiny_class_run))
+    run = runs.open_run(str(tiny_class_run))
     assert run.class_names == tuple(record["data"]["class_names"]) == tuple("0123456789")
-    labels = cli.labels_for(run.model, 3, "cat", ["dog", "cat", *"abcdefgh"])
+    labels = runs.labels_for(run.model, 3, "cat", ["dog", "cat", *"abcdefgh"])
     np.testing.assert_array_equal(labels, [1, 1, 1])
     with pytest.raises(ValueError, match=r"label is bird; accepted: 0 … 9, dog, cat"):
-        cli.labels_for(run.model, 3, "bird", ["dog", "cat", *"abcdefgh"])
+        runs.labels_for(run.model, 3, "bird", ["dog", "cat", *"abcdefgh"])
     sample.sample(
         sample.Options(str(tiny_class_run), num_images=20, animate=False, output=str(tmp_path))
     )
@@ -190,7 +190,7 @@ def test_a_seed_has_64_bits():
 
 
 def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
-    run = cli.open_run(str(tiny_class_run))
+    run = runs.open_run(str(tiny_class_run))
     labels = np.array([0, 1, 1], np.int32)
     np.testing.assert_array_equal(run.labels(labels, ("7", "3")), [7, 3, 3])
     np.testing.assert_array_equal(run.labels(labels, None), labels)
@@ -200,21 +200,21 @@ def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
 
 def test_the_content_decides_what_the_runs_own_data_are(tiny_run, tmp_path, monkeypatch, capsys):
     """At another path they are split as ever; with other content all of them are refused too."""
-    run = cli.open_run(str(tiny_run))
+    run = runs.open_run(str(tiny_run))
     dataset = data.load(run.data_config)
     fingerprint = dataset.fingerprint
     monkeypatch.setattr(
-        cli, "load_data", lambda config, **_: dataclasses.replace(dataset, fingerprint=fingerprint)
+        runs, "load_data", lambda config, **_: dataclasses.replace(dataset, fingerprint=fingerprint)
     )
     moved = dataclasses.replace(run.data_config, name="/elsewhere")
-    images = cli.load_images(run, evaluate.Options(str(tiny_run), data=moved))
+    images = runs.load_images(run, evaluate.Options(str(tiny_run), data=moved))
     assert images.name == "test"
     assert len(images.split) == len(dataset.test)
     assert "holds the data of this run" in capsys.readouterr().out
     fingerprint = "another"
     for split in (None, "all"):
         with pytest.raises(ValueError, match="is not the data of this run any more"):
-            cli.load_images(run, evaluate.Options(str(tiny_run), split))
+            runs.load_images(run, evaluate.Options(str(tiny_run), split))
 
 
 def test_a_reader_that_goes_away_costs_no_result(tiny_run, tmp_path, monkeypatch):

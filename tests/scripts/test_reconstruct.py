@@ -10,7 +10,7 @@ import scipy.stats
 
 import gen_jax
 from gen_jax import data, objectives, training
-from gen_jax.scripts import cli, evaluate, reconstruct, sample, train
+from gen_jax.scripts import evaluate, reconstruct, runs, sample, train
 from tests.cases import perturbed, some_images
 from tests.scripts.conftest import TINY_CODES
 from tests.vaes import vae
@@ -99,7 +99,7 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
 def test_the_plane_and_the_lines_are_of_the_codes_they_say(tmp_path, monkeypatch):
     """First latent to the right, second up, at the prior's quantiles; lines from image to image."""
     model = vae((2, 2, 1), 2)
-    run = cli.Run(training.Workdir(tmp_path), {}, model, perturbed(model), 0)
+    run = runs.Run(training.Workdir(tmp_path), {}, model, perturbed(model), 0)
     drawn = []
     monkeypatch.setattr(
         reconstruct.figures, "save_grid", lambda images, *_, **__: drawn.append(images) or tmp_path
