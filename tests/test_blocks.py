@@ -21,7 +21,7 @@ from .cases import (
     whole_image_params,
 )
 
-WITH_BLOCKS = [name for name in MODELS if name != "DiagonalBiLSTM"]
+WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli"))]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -48,8 +48,10 @@ def block_params(model, variables, images, labels):
 
 
 def test_which_models_have_it():
-    found = {name for name in MODELS if has_block_view(make(name, "bernoulli"))}
-    assert found == {*WITH_BLOCKS}
+    """All but one, whose row is a recurrence; whether a new one has it is its own affair."""
+    kinds = {name.partition("-")[0] for name in WITH_BLOCKS}
+    assert kinds >= {"PixelCNN", "GatedPixelCNN", "RowLSTM", "ImageTransformer"}
+    assert "DiagonalBiLSTM" not in kinds
 
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)
