@@ -10,7 +10,7 @@ import optax
 
 from gen_jax import checks, objectives
 from gen_jax.keys import threefry
-from gen_jax.models.shared.latent import DiagonalGaussian
+from gen_jax.models.shared.codes import StandardNormal
 from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import CodeModel, Model, check_inputs, refuse, traits, with_code
 from gen_jax.typing import (
@@ -129,7 +129,7 @@ def _invert(
         def invert(codes: Float[Array, "B Z"]) -> Inversion:
             def loss(codes: Array) -> tuple[Array, Inversion]:
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
-                prior = DiagonalGaussian.prior_log_prob(codes)
+                prior = StandardNormal(decoder.num_latents).log_prob(codes)
                 if decoder.prior is not None:
                     prior = decoder.apply(variables, codes, labels, method="prior_log_prob")
                 value = fit + prior_weight * jnp.sum(prior, axis=-1)
@@ -152,8 +152,8 @@ def _invert(
         found = jax.vmap(invert)(starts)
     seen = jnp.where(jnp.isnan(found.objective), -jnp.inf, found.objective)
     winner = jnp.argmax(seen, axis=0)
-    rows = jnp.arange(images.shape[0])
-    return Inversion(*(x[winner, rows] for x in found))
+    image = jnp.arange(images.shape[0])
+    return Inversion(*(x[winner, image] for x in found))
 
 
 def _better(best: Inversion, other: Inversion) -> Inversion:

@@ -98,7 +98,7 @@ def reconstruction(
     samples, batch = codes.shape[:-2], len(images)
     if codes.ndim < 2 or codes.shape[-2] != batch:
         raise ValueError(f"codes has shape {codes.shape}; accepted: one for each of {batch} images")
-    # The batch leads, so that rows stay on their device.
+    # The batch leads, so that examples stay on their device.
     codes = jnp.moveaxis(codes, -2, 0)
     each = codes.shape[:-1]
     if labels is not None:
@@ -138,7 +138,8 @@ def elbo(
 ) -> Nats:
     """E_q [log p(x | z)] − KL(q(z | x) ‖ p(z)) ≤ log p(x) in nats, `[B]`, from `num_samples` codes.
 
-    The KL divergence is in closed form, or estimated from the same codes. The gradient passes
+    The KL divergence is in closed form where the prior has one, or estimated from the same codes
+    (kl="monte_carlo"). The gradient passes
     through Gaussian codes (Kingma & Welling 2014, eq. 6 and 7), and is the score function's for
     bits; `elbo_terms` has the others.
     """
@@ -167,7 +168,8 @@ def elbo_terms(
 
     * reparametrized: ∇ through z = μ + σ ⊙ ε; Gaussian latents only;
     * score_function: (f(z) − b) ∇ log q(z | x), REINFORCE (Williams 1992), for f = log p(x | z),
-      and with kl="monte_carlo" for each latent's log q(z_j | x) − log p(z_j) likewise. The baseline
+      and with kl="monte_carlo" for each latent's log q(z_j | x) − log p(z_j) likewise (with their
+      sum in f, if the divergence has no closed form: latents may be coupled). The baseline
       b is 0 ("none"), what log p(x | z) is where the bound is `constant`, such as its running mean
       ("constant"), or the mean of f over the other codes of the same image ("leave_one_out"; Mnih
       & Rezende 2016, VIMCO; Kool et al. 2019);
@@ -186,21 +188,29 @@ def elbo_terms(
     elif estimator == "score_function":
         codes = jax.lax.stop_gradient(codes)
     fit = reconstruction(model, variables, codes, images, labels)
-    if kl == "analytic" or baseline == "constant":
-        divergence = model.apply(variables, posterior, labels, method="kl")
-    if kl == "analytic":
-        each = divergence[None]
+    log_q = posterior.log_prob(codes)
+    divergence = model.apply(variables, posterior, labels, method="kl")
+    if divergence is None or kl == "monte_carlo":
+        sampled, prior = True, _prior(model, variables, codes, labels)
+        # By the score function alone: the mean of ∇ log q is 0.
+        own = jax.lax.stop_gradient(log_q) if estimator == "score_function" else log_q
+        each = own - prior
     else:
-        each = posterior.log_prob(codes) - _prior(model, variables, codes, labels)
+        sampled, each = False, divergence[None]
     if estimator == "score_function":
-        score = posterior.log_prob(codes)
         offset = jnp.zeros((), fit.dtype)
         if baseline == "constant":
+            if divergence is None:  # an estimate of it would depend on the code
+                raise ValueError(
+                    f"baseline is {baseline!r}; accepted, by a prior whose divergence has no "
+                    "closed form: 'none' and 'leave_one_out'"
+                )
             offset = jnp.asarray(constant, fit.dtype) + jnp.sum(divergence, axis=-1)
-        fit = fit + _score(fit, jnp.sum(score, axis=-1), baseline, offset)
-        if kl == "monte_carlo":  # a latent's term depends on no other latent's draw
-            each = jax.lax.stop_gradient(each)
-            each = each + _score(each, score, baseline, jnp.zeros((), fit.dtype))
+        # Without a closed form the latents may be coupled: a draw moves the terms of others too.
+        signal = fit - jnp.sum(each, axis=-1) if divergence is None else fit
+        fit = fit + _score(signal, jnp.sum(log_q, axis=-1), baseline, offset)
+        if sampled and divergence is not None:
+            each = each + _score(each, log_q, baseline, jnp.zeros((), fit.dtype))
     return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from gen_jax import inversion, likelihoods, models, objectives, sampling, training
-from gen_jax.models.shared.latent import DiagonalGaussian
+from gen_jax.models import StandardNormal
 from tests.cases import (
     one_line_error,
     perturbed,
@@ -233,7 +233,7 @@ def test_inversion_finds_the_mode_of_the_posterior():
     np.testing.assert_allclose(found.reconstruction, fit, rtol=1e-4)
     np.testing.assert_allclose(
         found.objective - found.reconstruction,
-        DiagonalGaussian.prior_log_prob(found.codes).sum(axis=-1),
+        StandardNormal(2).log_prob(found.codes).sum(axis=-1),
         rtol=1e-3,
         atol=1e-3,
     )
@@ -266,7 +266,7 @@ def test_inversion_keeps_the_best_of_all_starts():
         model, variables, images, labels, num_steps=1, learning_rate=1e3, starts=starts
     )
     first = objectives.reconstruction(model, variables, starts, images, labels)
-    first = first + DiagonalGaussian.prior_log_prob(starts).sum(axis=-1)
+    first = first + StandardNormal(2).log_prob(starts).sum(axis=-1)
     assert (np.asarray(long.objective) >= np.asarray(first).max(axis=0) - 1e-4).all()
 
 

@@ -116,7 +116,7 @@ def test_iwae_in_chunks_is_one_logsumexp(latents, x64):
         keys = [jax.random.fold_in(key, i) for i in range(3)]
         codes = jnp.concatenate([posterior.sample(k, 4) for k in keys])[:10]
         weights = objectives.reconstruction(model, variables, codes, images) + jnp.sum(
-            posterior.prior_log_prob(codes) - posterior.log_prob(codes), axis=-1
+            model.prior.log_prob(codes) - posterior.log_prob(codes), axis=-1
         )
         return jax.nn.logsumexp(weights, axis=0) - math.log(10)
 

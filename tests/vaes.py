@@ -5,11 +5,12 @@ import itertools
 import math
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax import likelihoods, models
-from gen_jax.models.shared.latent import DiagonalGaussian
+from gen_jax import likelihoods, models, objectives
+from gen_jax.models import DiagonalGaussian
 
 BERNOULLI = likelihoods.Bernoulli()
 PIXELS = models.PixelCNN((2, 2, 1), BERNOULLI)
@@ -27,6 +28,19 @@ def over_keys(function, count, seed=0):
 
 def mean_and_error(values):
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def gradients(model, variables, images, count, **settings):
+    """Flat gradients of the mean bound, [count, parameters]."""
+
+    def one(key):
+        def bound(variables):
+            terms = objectives.elbo_terms(model, variables, key, images, **settings)
+            return jnp.mean(terms.elbo)
+
+        return jax.flatten_util.ravel_pytree(jax.grad(bound)(variables))[0]
+
+    return over_keys(one, count)
 
 
 def every_binary(height, width):
@@ -58,6 +72,7 @@ class LinearGaussian(models.VAE):
     shift: float = 0.0
 
     def setup(self):
+        super(models.VAE, self).setup()  # the prior alone
         # Orthogonal columns: the posterior's covariance is diagonal.
         self.matrix = jnp.asarray([[1.0, 2.0], [2.0, -1.0], [0.0, 0.0], [0.0, 0.0]], self.dtype)
         self.offset = jnp.asarray([1.0, 2.0, 1.5, 0.5], self.dtype)

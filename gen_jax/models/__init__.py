@@ -15,8 +15,16 @@ from gen_jax.models.image_transformer import ImageTransformer
 from gen_jax.models.pixel_cnn import PixelCNN
 from gen_jax.models.row_lstm import RowLSTM
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
+from gen_jax.models.shared.codes import (
+    DiagonalGaussian,
+    FairCoins,
+    IndependentBernoulli,
+    Posterior,
+    Prior,
+    StandardNormal,
+)
 from gen_jax.models.shared.image_model import ImageModel
-from gen_jax.models.shared.latent import DiagonalGaussian, IndependentBernoulli, LatentModel
+from gen_jax.models.shared.latent import LatentModel
 from gen_jax.models.shared.protocol import Model
 from gen_jax.models.vae import VAE
 from gen_jax.typing import Json
@@ -41,6 +49,7 @@ __all__ = [
     "AutoregressiveModel",
     "DiagonalBiLSTM",
     "DiagonalGaussian",
+    "FairCoins",
     "GatedPixelCNN",
     "ImageModel",
     "ImageTransformer",
@@ -48,7 +57,10 @@ __all__ = [
     "IndependentBernoulli",
     "LatentModel",
     "PixelCNN",
+    "Posterior",
+    "Prior",
     "RowLSTM",
+    "StandardNormal",
     "from_dict",
     "to_dict",
 ]

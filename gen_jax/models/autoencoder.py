@@ -17,7 +17,8 @@ import numpy as np
 
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.models.shared.latent import DiagonalGaussian, LatentModel
+from gen_jax.models.shared.codes import StandardNormal
+from gen_jax.models.shared.latent import LatentModel
 from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
@@ -25,6 +26,7 @@ class AutoEncoder(LatentModel):
     """The deterministic auto-encoder: a bottleneck of `num_latents`, and no prior to draw from."""
 
     def setup(self) -> None:
+        super().setup()
         self.encoder = self.make_encoder(self.num_latents)
         self.decoder = self.make_decoder()
 
@@ -48,8 +50,8 @@ class ImplicitAutoEncoder(LatentModel):
     """Number of images of the training set, each with a learned code."""
 
     @property
-    def prior(self) -> type[DiagonalGaussian]:
-        return DiagonalGaussian
+    def prior(self) -> StandardNormal:
+        return StandardNormal(self.num_latents, self.real_dtype)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,7 @@ class ImplicitAutoEncoder(LatentModel):
         return self.clone(image_shape=image_shape, num_codes=num_images)
 
     def setup(self) -> None:
+        super().setup()
         self.decoder = self.make_decoder()
         self.table = self.param(
             "codes",
@@ -76,6 +79,6 @@ class ImplicitAutoEncoder(LatentModel):
     def codes(self, indices: Integer[Array | np.ndarray, " B"]) -> Float[Array, "B Z"]:
         """The codes of training images, by their number in the training set; NaN outside of it."""
         indices = jnp.asarray(indices)
-        rows = jnp.take(self.table, indices, axis=0, mode="clip")
+        codes = jnp.take(self.table, indices, axis=0, mode="clip")
         valid = checks.in_range(indices, self.num_codes)
-        return checks.nan_unless(None if valid is None else valid[:, None], rows)
+        return checks.nan_unless(None if valid is None else valid[:, None], codes)

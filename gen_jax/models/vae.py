@@ -11,12 +11,14 @@ from typing import Literal, TypeAlias
 import jax.numpy as jnp
 
 from gen_jax import checks
-from gen_jax.models.shared.latent import (
-    POSTERIORS,
+from gen_jax.models.shared.codes import (
     DiagonalGaussian,
+    FairCoins,
     IndependentBernoulli,
-    LatentModel,
+    Prior,
+    StandardNormal,
 )
+from gen_jax.models.shared.latent import LatentModel
 from gen_jax.typing import Labels, Levels, SiteParams
 
 Latents: TypeAlias = Literal["gaussian", "bernoulli"]
@@ -36,8 +38,9 @@ class VAE(LatentModel):
         checks.choice("latents", self.latents, Latents)
 
     @property
-    def prior(self) -> type[DiagonalGaussian] | type[IndependentBernoulli]:
-        return POSTERIORS[self.latents]
+    def prior(self) -> Prior:
+        prior = StandardNormal if self.latents == "gaussian" else FairCoins
+        return prior(self.num_latents, self.real_dtype)
 
     @property
     def has_real_codes(self) -> bool:
@@ -49,6 +52,7 @@ class VAE(LatentModel):
         return "reparametrized" if self.latents == "gaussian" else "score_function"
 
     def setup(self) -> None:
+        super().setup()
         numbers = 2 if self.latents == "gaussian" else 1
         self.encoder = self.make_encoder(numbers * self.num_latents)
         self.decoder = self.make_decoder()
