@@ -280,9 +280,9 @@ class DiscretizedLogisticMixture:
         log_scales = jnp.broadcast_to(jnp.log(scale)[..., None], means.shape)
         channels, batch = pixels.shape[-1], means.shape[:-2]
         zeros = jnp.zeros((*batch, channels * (channels - 1) // 2, self.components), dtype)
-        rows = jnp.concatenate([means, log_scales, zeros], axis=-2)
+        numbers = jnp.concatenate([means, log_scales, zeros], axis=-2)
         weights = jnp.zeros((*batch, self.components), dtype)
-        return jnp.concatenate([weights, rows.reshape(*batch, -1)], axis=-1)[..., None, :]
+        return jnp.concatenate([weights, numbers.reshape(*batch, -1)], axis=-1)[..., None, :]
 
     def _draw_tempered(
         self, params: Array, noise: Array, temperature: Array, given: Array, known: Array

@@ -192,7 +192,7 @@ WIDE = gray(20).astype(np.uint16) * 256
             {"images": gray(9), "labels": np.array(["a"] * 9, object)},
             "'labels' holds Python obj",
         ),
-        ({"images": gray(9), "labels": np.ones((9, 3), int)}, "or one-hot rows"),
+        ({"images": gray(9), "labels": np.ones((9, 3), int)}, "or one-hot vectors"),
         (
             {"images": gray(20), "labels": COUNT * 10**18},
             "labels go up to 2000000000000000000",

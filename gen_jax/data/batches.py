@@ -31,9 +31,9 @@ def train_iterator(
     `indices` are the images' numbers in the split; `set_state` goes to a position once got.
 
     Every epoch is a new permutation, and the next one follows within the batch. `batch_size` is
-    global: of the same order, each process gets its own `batch_size // process_count` rows.
+    global: of the same order, each process gets its own `batch_size // process_count` examples.
     """
-    rows = _own_rows(batch_size, process_index, process_count)
+    share = _share(batch_size, process_index, process_count)
     check_seed(seed)
     size, labels = len(dataset.train), dataset.train.labels
 
@@ -42,7 +42,7 @@ def train_iterator(
         return np.random.RandomState([seed, epoch]).permutation(size)
 
     def batch(number: int) -> dict[str, np.ndarray]:
-        positions = number * batch_size + np.arange(rows.start, rows.stop)
+        positions = number * batch_size + np.arange(share.start, share.stop)
         epochs, start = positions // size, int(positions[0])
         index = np.concatenate(
             [order(int(epoch))[positions[epochs == epoch] % size] for epoch in np.unique(epochs)]
@@ -65,7 +65,7 @@ def eval_batches(
     split: Split, batch_size: int, *, process_index: int = 0, process_count: int = 1
 ) -> "EvalBatches":
     """Every example of a split once, in order: see `EvalBatches`."""
-    _own_rows(batch_size, process_index, process_count)
+    _share(batch_size, process_index, process_count)
     return EvalBatches(split, batch_size, process_index, process_count)
 
 
@@ -74,7 +74,7 @@ class EvalBatches:
     """Batches `{"images", "labels"?, "mask"}`; iterate as often as you like, `len` counts them.
 
     The last one is padded with level 0 and label 0 to the batch size, where `mask` is False. Of
-    `process_count` processes each gets its own `batch_size // process_count` rows.
+    `process_count` processes each gets its own `batch_size // process_count` examples.
     """
 
     split: Split
@@ -86,25 +86,25 @@ class EvalBatches:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        rows = _own_rows(self.batch_size, self.process_index, self.process_count)
+        share = _share(self.batch_size, self.process_index, self.process_count)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            own = slice(start + rows.start, start + rows.stop)
+            own = slice(start + share.start, start + share.stop)
             batch = {"images": self.split.images[own]}
             if self.split.labels is not None:
                 batch["labels"] = self.split.labels[own]
             batch["mask"] = np.ones(len(batch["images"]), bool)
-            yield {key: _pad(value, len(rows)) for key, value in batch.items()}
+            yield {key: _pad(value, len(share)) for key, value in batch.items()}
 
 
-def _own_rows(batch_size: int, process_index: int, process_count: int) -> range:
+def _share(batch_size: int, process_index: int, process_count: int) -> range:
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"batch_size is {batch_size}; accepted: positive multiples of the number of processes, "
             f"{process_count}"
         )
     checks.whole("process_index", process_index, 0, process_count - 1)
-    rows = batch_size // process_count
-    return range(process_index * rows, (process_index + 1) * rows)
+    size = batch_size // process_count
+    return range(process_index * size, (process_index + 1) * size)
 
 
 def _pad(array: np.ndarray, length: int) -> np.ndarray:

@@ -215,8 +215,8 @@ def _split(config: DataConfig, source: Source, images: dict[str, np.ndarray]) ->
         labels = source.labels[stored]
         if key not in index:
             return Split(images[stored], labels)
-        rows = index[key]
-        return Split(images[stored][rows], None if labels is None else labels[rows])
+        chosen = index[key]
+        return Split(images[stored][chosen], None if labels is None else labels[chosen])
 
     return {key: take(key) for key in SPLITS}
 

@@ -345,8 +345,8 @@ def _windows(x: Array, axis: int, size: int, margins: tuple[int, int]) -> Array:
     runs = jnp.moveaxis(runs, axis, 0)
     beside = [runs[n : n + count] for n in range(leading + 1 + trailing)]
     windows = jnp.concatenate(beside, axis=axis + 1)
-    first = leading * size - before
-    return jax.lax.slice_in_dim(windows, first, first + before + size + after, axis=axis + 1)
+    start = leading * size - before
+    return jax.lax.slice_in_dim(windows, start, start + before + size + after, axis=axis + 1)
 
 
 def _flanges(

@@ -71,10 +71,10 @@ def _rows_matmul(
     rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
 ) -> Float[Array, "W B O"]:
     """One output row of a convolution with zero padding at the sides, as one matmul."""
-    num_rows, width = rows.shape[:2]
+    num_inputs, width = rows.shape[:2]
     taps = kernel.shape[1]
     padded = jnp.pad(rows, ((0, 0), (taps // 2, taps // 2), (0, 0), (0, 0)))
-    windows = [padded[r, k : k + width] for r in range(num_rows) for k in range(taps)]
+    windows = [padded[r, k : k + width] for r in range(num_inputs) for k in range(taps)]
     return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -192,9 +192,9 @@ class MaskedConv(nn.Module, kw_only=True):
         # known before: added to the result instead, XLA's CPU backend fuses its dynamic slice
         # into the gate, which then is not vectorized (measured: 10 against 1 ns an element).
         open_groups = s + (self.mask == "B")
-        num_rows = self.side * self.in_features + open_groups * (self.in_features // self.groups)
+        num_inputs = self.side * self.in_features + open_groups * (self.in_features // self.groups)
         inputs = (() if window is None else (window,)) + centre[:open_groups]
-        kernel = self.kernel.reshape(-1, self.kernel.shape[-1])[:num_rows]
+        kernel = self.kernel.reshape(-1, self.kernel.shape[-1])[:num_inputs]
         if beside is not None:
             inputs = (*inputs, beside)
             kernel = jnp.concatenate([kernel, self.kernel_beside])

@@ -88,10 +88,10 @@ class LSTMGates(nn.Module, kw_only=True):
     # Next site.
 
     def from_states(
-        self, states: Sequence[Float[Array, "W B F"]], first: int
+        self, states: Sequence[Float[Array, "W B F"]], start: int
     ) -> Float[Array, "W B F4"]:
-        """What the states at taps `first …` contribute to a row."""
-        kernel = self.state_kernel(slice(first, first + len(states)))
+        """What the states at taps `start …` contribute to a row."""
+        kernel = self.state_kernel(slice(start, start + len(states)))
         return jnp.concatenate(states, axis=-1) @ kernel
 
     def state_kernel(self, taps: slice) -> Float[Array, "I F4"]:
@@ -111,9 +111,9 @@ class LSTMGates(nn.Module, kw_only=True):
         `window` holds the pixels to the left, flattened; `centre` the pixel's own input groups so
         far; `states` those of the first taps. `context` brings the rest.
         """
-        num_rows = self.side * self.in_features
-        num_rows += (s + 1) * (self.in_features // self.groups)
-        kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_rows].astype(self.dtype)]
+        num_inputs = self.side * self.in_features
+        num_inputs += (s + 1) * (self.in_features // self.groups)
+        kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_inputs].astype(self.dtype)]
         kernels += [self.state_kernel(slice(len(states)))] if states else []
         inputs = (() if window is None else (window,)) + centre[: s + 1] + states
         kernel, rest = (
@@ -234,7 +234,7 @@ class RowLSTMLayer(nn.Module, kw_only=True):
 
     def close_pixel(self, state: RowLSTMPixel, x: None = None) -> RowLSTMCarry:
         own, cell, pixel = (
-            jnp.concatenate(groups, axis=-1) for groups in (state.states, state.cells, state.inputs)
+            jnp.concatenate(maps, axis=-1) for maps in (state.states, state.cells, state.inputs)
         )
         carry, column = state.carry, state.column
         return RowLSTMCarry(
@@ -370,7 +370,7 @@ class DiagonalBiLSTMLayer(nn.Module, kw_only=True):
 
     def close_pixel(self, state: DiagonalPixel, x: None = None) -> DiagonalCarry:
         own, cell, pixel = (
-            jnp.concatenate(groups, axis=-1) for groups in (state.states, state.cells, state.inputs)
+            jnp.concatenate(maps, axis=-1) for maps in (state.states, state.cells, state.inputs)
         )
         carry, column = state.carry, state.column
         return carry._replace(

@@ -71,7 +71,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 in_features=self.rounded_features if i else channels,
                 features=self.rounded_features,
                 kernel_size=self.kernel_size if i else self.first_kernel_size,
-                first=i == 0,
+                reads_image=i == 0,
                 groups=self.sites,
                 num_classes=self.num_classes,
                 dropout=self.dropout,
@@ -198,7 +198,7 @@ class GatedLayer(nn.Module, kw_only=True):
     in_features: int
     features: int
     kernel_size: int
-    first: bool
+    reads_image: bool
     groups: int
     num_classes: int | None
     dropout: float
@@ -216,7 +216,7 @@ class GatedLayer(nn.Module, kw_only=True):
         self.horizontal = MaskedConv(
             in_features=self.in_features,
             features=p,
-            mask="A" if self.first else "B",
+            mask="A" if self.reads_image else "B",
             groups=self.groups,
             side=n // 2,
             parts=2,
@@ -242,7 +242,9 @@ class GatedLayer(nn.Module, kw_only=True):
             class_v, class_h = jnp.split(self.classes(labels)[:, None, None, :], 2, axis=-1)
             maps, gates = maps + class_v, gates + class_h
         out = self.out(self.drop(gate(gates), deterministic=deterministic))
-        return self.drop(gate(maps), deterministic=deterministic), out if self.first else out + h
+        return self.drop(
+            gate(maps), deterministic=deterministic
+        ), out if self.reads_image else out + h
 
     # Next site.
 
@@ -271,7 +273,7 @@ class GatedLayer(nn.Module, kw_only=True):
         if carry.class_horizontal is not None:
             gates = gates + carry.class_horizontal[None]
         out = self.out.row(gate(gates))
-        return carry, out if self.first else out + x
+        return carry, out if self.reads_image else out + x
 
     def open_pixel(
         self, carry: GatedCarry, context: Float[Array, "B F2"], column: Int[Array, ""]
@@ -287,7 +289,9 @@ class GatedLayer(nn.Module, kw_only=True):
             gates = gates + self.horizontal.pick(carry.class_horizontal, s)
         gated = grown(state.gated, gate(gates))
         out = self.out.site(s, None, gated)
-        return state._replace(inputs=inputs, gated=gated), out if self.first else out + inputs[s]
+        return state._replace(
+            inputs=inputs, gated=gated
+        ), out if self.reads_image else out + inputs[s]
 
     def close_pixel(self, state: GatedState, x: Float[Array, "B G"] | None = None) -> GatedCarry:
         pixel = jnp.concatenate(grown(state.inputs, x), axis=-1)

@@ -137,8 +137,8 @@ class ImageTransformer(AutoregressiveModel):
         before[order[1:]] = order[:-1]
         levels = jnp.asarray(images).reshape(batch, order.size, self.values_per_site)[:, before]
         tokens = self.embed(levels, jnp.asarray(before % self.sites))
-        first = np.arange(order.size) == order[0]
-        tokens = jnp.where(first[:, None], jnp.zeros_like(tokens), tokens)
+        start = np.arange(order.size) == order[0]
+        tokens = jnp.where(start[:, None], jnp.zeros_like(tokens), tokens)
         x = tokens + self.position_table()[None]
         if labels is not None:
             x = x + self.classes(labels)[:, None]

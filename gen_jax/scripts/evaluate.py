@@ -150,12 +150,12 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
 
 
 def _save_scores(path: Path, columns: Mapping[str, np.ndarray | None]) -> Path:
-    """One row an image, in the order of the split: .npz or .csv."""
+    """One line an image, in the order of the split: .npz or .csv."""
     present = {key: value for key, value in columns.items() if value is not None}
     if path.suffix == ".npz":
         return results.save_arrays(path, **present)
-    rows = zip(*(value.tolist() for value in present.values()), strict=True)
-    lines = (",".join(map(repr, row)) for row in rows)
+    scores = zip(*(value.tolist() for value in present.values()), strict=True)
+    lines = (",".join(map(repr, image)) for image in scores)
     write_atomically(path, "\n".join([",".join(present), *lines]) + "\n")
     return path
 

@@ -273,8 +273,8 @@ def _settings_of(record: Json) -> Json:
 
 
 def _option(name: str, value: object) -> list[str]:
-    group, _, last = name.replace("_", "-").rpartition(".")
+    section, _, last = name.replace("_", "-").rpartition(".")
     if isinstance(value, bool):
-        return [f"--{group}.{last}" if value else f"--{group}.no-{last}"]
+        return [f"--{section}.{last}" if value else f"--{section}.no-{last}"]
     values = value if isinstance(value, list) else [value]
-    return [f"--{group}.{last}", *map(str, values)]
+    return [f"--{section}.{last}", *map(str, values)]

@@ -151,11 +151,11 @@ def _interpolate(
     # A class belongs to the whole line: that of its first image.
     chosen = None if labels is None else np.repeat(labels[: 2 * pairs : 2], steps)
     between = runs.expected_images(run, line, chosen).reshape(pairs, steps, *images.shape[1:])
-    rows = np.concatenate(
+    lines = np.concatenate(
         [images[: 2 * pairs : 2, None], between, images[1 : 2 * pairs : 2, None]], axis=1
     )
     path = folder / "interpolations.png"
-    flat = rows.reshape(-1, *images.shape[1:])
+    flat = lines.reshape(-1, *images.shape[1:])
     return figures.save_grid(flat, run.model.likelihood.levels, path, columns=steps + 2)
 
 

@@ -68,11 +68,11 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
         object.__setattr__(default, "workdir", tyro.MISSING)  # it must be given
         return parse(flat, prog, arguments, default=default)
 
-    first = parsed(DataConfig())
-    config = read_record(first.workdir)["data"].get("config")
+    plain = parsed(DataConfig())
+    config = read_record(plain.workdir)["data"].get("config")
     if config is not None:
         return parsed(data_config(config))
-    return first if first.data != DataConfig() else dataclasses.replace(first, data=None)
+    return plain if plain.data != DataConfig() else dataclasses.replace(plain, data=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,12 +64,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> dict[str, Array]:
-    """The batch with its rows split over the mesh; each process gives its own rows.
+    """The batch split by examples over the mesh; each process gives its own.
 
-    Raises ValueError if the rows cannot be split evenly.
+    Raises ValueError if the examples cannot be split evenly.
     """
-    rows = len(next(iter(batch.values()))) * jax.process_count()
-    check_batch_size(rows, mesh)
+    size = len(next(iter(batch.values()))) * jax.process_count()
+    check_batch_size(size, mesh)
     sharding = NamedSharding(mesh, PartitionSpec(meshes.AXIS))
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
@@ -78,7 +78,7 @@ def put_batch(batch: Batch, mesh: Mesh) -> dict[str, Array]:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Raises ValueError unless every device gets as many rows of every micro-batch."""
+    """Raises ValueError unless every device gets as many examples of every micro-batch."""
     parts = mesh.size * accumulate
     if batch_size < 1 or batch_size % parts:
         micro = f" x {accumulate} micro-batches" if accumulate > 1 else ""

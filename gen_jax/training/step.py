@@ -30,10 +30,10 @@ def train_step(
     """One update on `batch`; the loss is the mean of -objective in bits/dim.
 
     Noise comes from `fold_in(key, state.step)`: `key` is that of the run. With `accumulate`
-    k > 1 the gradient is the mean over k micro-batches, rows i::k, run one after another: the
+    k > 1 the gradient is the mean over k micro-batches, examples i::k, run one after another: the
     same update as from the whole batch (dropout, codes' noise and free bits aside, which belong
-    to a micro-batch) in 1/k of the memory. Such rows lie
-    on every device already, so a sharded batch moves nowhere.
+    to a micro-batch) in 1/k of the memory. Such examples
+    lie on every device already, so a sharded batch moves nowhere.
 
     The metrics are on the device: nats, bits_per_dim, grad_norm, the mean of each term over
     the images, and finite (bool: loss and gradient).
@@ -72,5 +72,5 @@ def train_step(
 
 
 def _interleave(x: Array, parts: int) -> Array:
-    """Rows i::parts as part i: [B, ...] -> [parts, B / parts, ...]."""
+    """Examples i::parts as part i: [B, ...] -> [parts, B / parts, ...]."""
     return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)

@@ -235,7 +235,7 @@ def _narrowed(path: Path, images: Mapping[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def _labels(path: Path, labels: np.ndarray, count: int) -> tuple[np.ndarray, int | None]:
-    """[N] integers or text; and the number of classes where one-hot rows say it."""
+    """[N] integers or text; and the number of classes where one-hot vectors say it."""
     array = labels.reshape(len(labels)) if labels.ndim and labels.size == len(labels) else labels
     if array.shape == (count,):
         if array.dtype.kind == "S":
@@ -251,7 +251,7 @@ def _labels(path: Path, labels: np.ndarray, count: int) -> tuple[np.ndarray, int
         return array.argmax(axis=1).astype(np.uint64), array.shape[-1]
     raise ValueError(
         f"{path}: labels are {labels.dtype} of shape {labels.shape}; accepted: {count} integers, "
-        "one an image, none below 0; as many texts; or one-hot rows"
+        "one an image, none below 0; as many texts; or one-hot vectors"
     )
 
 

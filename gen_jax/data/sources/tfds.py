@@ -79,14 +79,14 @@ def read(name: str, folder: Path, pixels: Pixels, progress: Progress) -> Source:
             size = len(source)
         for start in range(0, size, _CHUNK):
             with reading(str(folder)):
-                rows = source.__getitems__(list(range(start, min(start + _CHUNK, size))))
-            for row in rows:
-                image = decoder.decode(row[image_key], str(folder))
+                records = source.__getitems__(list(range(start, min(start + _CHUNK, size))))
+            for record in records:
+                image = decoder.decode(record[image_key], str(folder))
                 if start == 0 and not done:
                     pixels.expect(total, image.shape)
                 yield image
                 done += 1
-            labels[key] += [row[label_key] for row in rows] if label_key else []
+            labels[key] += [record[label_key] for record in records] if label_key else []
             progress(done, total)
 
     for key in counts:

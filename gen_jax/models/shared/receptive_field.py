@@ -19,7 +19,7 @@ def hops(reach: int) -> set[Hop]:
 def receptive_field(
     image_shape: tuple[int, int, int],
     sites: int,
-    first: Iterable[Hop],
+    entry: Iterable[Hop],
     layers: Iterable[Iterable[Hop]],
 ) -> Bool[np.ndarray, "H W S H W S"]:
     """`field[r, c, s]` marks the sites that site s of pixel (r, c) depends on.
@@ -43,7 +43,7 @@ def receptive_field(
     reach = np.eye(height * width, dtype=np.float32)
     for layer in reversed(list(layers)):
         reach = np.minimum(reach @ reads(layer), 1)
-    reach = (reach @ reads(first) > 0).reshape(height, width, height, width)
+    reach = (reach @ reads(entry) > 0).reshape(height, width, height, width)
     field = np.repeat(np.repeat(reach[:, :, None, :, :, None], sites, axis=2), sites, axis=5)
     for r, c in np.ndindex(height, width):
         field[r, c, :, r, c] = np.tri(sites, k=-1, dtype=bool)
