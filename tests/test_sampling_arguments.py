@@ -118,7 +118,7 @@ def test_chunks_are_refused_at_the_call(unconditional):
     for options, message in (
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"method": "jacobi"}, "method is 'jacobi'"),
-        ({"mesh": jax.make_mesh((4,), ("data",))}, "3 images do not divide over 4 devices"),
+        ({"mesh": jax.make_mesh((4,), ("data",))}, "3 images; accepted, over 4 devices: multiples"),
     ):
         with one_line_error(message):
             sampling.sample_in_chunks(model, variables, KEY, 4, 3, **options)

@@ -291,7 +291,7 @@ def _checked(
         mesh = data_mesh(mesh)
         if batch % mesh.size:
             raise ValueError(
-                f"{batch} images do not divide over {mesh.size} devices; accepted: multiples of "
+                f"the batch is {batch} images; accepted, over {mesh.size} devices: multiples of "
                 f"{mesh.size}"
             )
     return request._replace(key=threefry(request.key), temperature=temperature), mesh
