@@ -153,7 +153,13 @@ def test_masked_convolution_site_by_site(x64, mask, groups, above, side, parts, 
     def pixel(window, centre, context, second):
         # The groups still to come are not there at all, so they cannot be read.
         def site(layer, s):
-            out = layer.site(s, window, centre[: s + (mask == "B")], second)
+            groups = centre[: s + (mask == "B")]
+            if second is None:
+                out = layer.site(s, window, groups)
+            else:
+                known = layer.from_beside(second[None])[0]
+                known = known if window is None else known + layer.from_left(window)
+                out = layer.pick(known, s) + layer.from_centre(s, groups)
             return out if context is None else out + layer.pick(context, s)
 
         return [layer.apply(variables, s, method=site) for s in range(groups)]

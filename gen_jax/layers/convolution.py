@@ -162,47 +162,61 @@ class MaskedConv(nn.Module, kw_only=True):
             kernel = jnp.concatenate([self.kernel_above.astype(x.dtype), kernel])
         return _conv(x, kernel) + bias
 
-    def row(
-        self, x: Float[Array, "W B I"], beside: Float[Array, "W B J"] | None = None
-    ) -> Float[Array, "W B O"]:
+    def row(self, x: Float[Array, "W B I"]) -> Float[Array, "W B O"]:
         """`site` for all pixels and sites of a row at once."""
+        return self.row_inputs(x) + _broadcast_bias(self.bias, x)
+
+    def row_inputs(self, x: Float[Array, "W B I"]) -> Float[Array, "W B O"]:
+        """What a row says of its own outputs; no bias."""
         kernel = self._masked_kernel(x.dtype).reshape(-1, self.kernel.shape[-1])
-        inputs = jnp.concatenate(columns(x, range(-self.side, 1)), axis=-1)
-        outputs = inputs @ kernel + _broadcast_bias(self.bias, x)
-        # A matmul of its own, which does not change from one pass over the row to the next.
-        return outputs if beside is None else outputs + beside @ self.kernel_beside.astype(x.dtype)
+        return jnp.concatenate(columns(x, range(-self.side, 1)), axis=-1) @ kernel
 
     def row_above(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """What the `above` rows above contribute to a row's outputs."""
         return _rows_matmul(rows, self.kernel_above.astype(rows.dtype))
 
     def site(
-        self,
-        s: int,
-        window: Float[Array, "B SI"] | None,
-        centre: tuple[Float[Array, "B G"], ...],
-        beside: Float[Array, "B J"] | None = None,
+        self, s: int, window: Float[Array, "B SI"] | None, centre: tuple[Float[Array, "B G"], ...]
     ) -> Float[Array, "_ PG"]:
         """The output group of site s at one pixel.
 
         `window` holds the `side` pixels to the left, flattened; `centre` the pixel's own input
         groups so far, of which only those that the mask opens are read.
         """
-        # One matmul of all inputs. `beside` goes through it too, though a whole row of it is
-        # known before: added to the result instead, XLA's CPU backend fuses its dynamic slice
-        # into the gate, which then is not vectorized (measured: 10 against 1 ns an element).
         open_groups = s + (self.mask == "B")
         num_inputs = self.side * self.in_features + open_groups * (self.in_features // self.groups)
         inputs = (() if window is None else (window,)) + centre[:open_groups]
         kernel = self.kernel.reshape(-1, self.kernel.shape[-1])[:num_inputs]
-        if beside is not None:
-            inputs = (*inputs, beside)
-            kernel = jnp.concatenate([kernel, self.kernel_beside])
         dtype = jnp.dtype(self.dtype)
         bias = self.pick(self.bias.astype(dtype)[None], s)
         if not inputs:  # mask A of a 1 × 1 convolution: nothing is open to the first group
             return bias
         return jnp.concatenate(inputs, axis=-1) @ self.pick(kernel.astype(dtype), s) + bias
+
+    # `site` in parts: what is known before a row, before a pixel, and the pixel itself.
+
+    def from_beside(self, beside: Float[Array, "W B J"]) -> Float[Array, "W B O"]:
+        """What the second input says of a row's outputs, and the bias."""
+        return beside @ self.kernel_beside.astype(beside.dtype) + _broadcast_bias(self.bias, beside)
+
+    def from_left(self, window: Float[Array, "B SI"]) -> Float[Array, "B O"]:
+        """What the `side` pixels to the left, flattened, say of a pixel's outputs."""
+        return window @ self.left_kernel()
+
+    def left_kernel(self) -> Float[Array, "SI O"]:
+        """The kernel of the pixels to the left."""
+        # Tap after tap: by a slice reshaped, XLA's GPU backend may find no tiles for the matmul.
+        return jnp.concatenate([self.kernel[tap] for tap in range(self.side)]).astype(self.dtype)
+
+    def from_centre(
+        self, s: int, centre: tuple[Float[Array, "B G"], ...]
+    ) -> Float[Array, "B PG"] | Float[Array, ""]:
+        """What the pixel's own input groups so far say of the output group of site s."""
+        groups = centre[: s + (self.mask == "B")]
+        if not groups:
+            return jnp.zeros((), self.dtype)
+        kernel = self.kernel[-1, : len(groups) * (self.in_features // self.groups)]
+        return jnp.concatenate(groups, axis=-1) @ self.pick(kernel.astype(self.dtype), s)
 
     def _masked_kernel(self, dtype: np.dtype) -> Float[Array, "taps I O"]:
         mask = centre_mask(self.in_features, self.features, self.mask, self.groups, self.parts)
@@ -264,9 +278,9 @@ def columns(x: Float[Array, "W B F"], offsets: range) -> list[Float[Array, "W B 
     return [padded[reach + offset : reach + offset + width] for offset in offsets]
 
 
-def push(window: Float[Array, "B SI"], pixel: Float[Array, "B I"]) -> Float[Array, "B SI"]:
+def push(window: Float[Array, "*B SI"], pixel: Float[Array, "*B I"]) -> Float[Array, "*B SI"]:
     """A window of flattened pixels, moved one to the right."""
-    return jnp.concatenate([window, pixel], axis=-1)[:, pixel.shape[-1] :]
+    return jnp.concatenate([window, pixel], axis=-1)[..., pixel.shape[-1] :]
 
 
 def put(row: Float[Array, "W B F"], pixel: Float[Array, "B F"], column: Array) -> Array:

@@ -23,12 +23,11 @@ Groups = tuple[Float[Array, "B G"], ...]
 class SiteLayer(Protocol[CarryT, ContextT, StateT]):
     """A layer of channel groups, one for each site of a pixel: what `draw_pixel` calls."""
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
-        """The carry above the first row of an image `width` pixels wide."""
-        ...
-
     def open_pixel(self, carry: CarryT, context: ContextT, column: Int[Array, ""]) -> StateT:
-        """The state before the first site; `context` is the pixel's share of its row's."""
+        """The state before the first site.
+
+        `carry` is what earlier pixels say, `context` the pixel's share of its row's.
+        """
         ...
 
     def site(
@@ -42,13 +41,20 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT]):
         ...
 
     def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
-        """The carry after the last site; `x`, behind mask A, is the last site's own group."""
+        """The carry after the last site, or what a model makes it of.
+
+        `x`, behind mask A, is the last site's own group.
+        """
         ...
 
 
 @runtime_checkable
 class RowLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
     """One that can read a whole row at once, too: what `read_row` calls."""
+
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
+        """The carry above the first row of an image `width` pixels wide."""
+        ...
 
     def read_row(
         self, carry: CarryT, context: ContextT, x: Float[Array, "W B I"]
@@ -65,7 +71,7 @@ def draw_pixel(
     column: Int[Array, ""],
     draw: Callable[[int, Float[Array, "B P"]], Float[Array, "B G"]],
 ) -> tuple[Carry, ...]:
-    """The next carry of every layer, once `draw(s, params)` has given each site in real numbers.
+    """Each layer's `close_pixel`, once `draw(s, params)` has given every site in real numbers.
 
     The first of the layers reads the image, through mask A; the others what is before them.
     """

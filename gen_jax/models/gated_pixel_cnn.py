@@ -27,7 +27,7 @@ from gen_jax.layers.convolution import (
     push,
     shift_down,
 )
-from gen_jax.layers.site_layer import Groups, draw_pixel, grown, read_row
+from gen_jax.layers.site_layer import Groups, draw_pixel, grown
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.typing import (
     Array,
@@ -95,9 +95,13 @@ class GatedPixelCNN(AutoregressiveModel):
         return self.site_params(self.head(horizontal), images, labels)
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> "GatedPixelCNNCarry":
-        columns = self.image_shape[1]
+        width, features = self.image_shape[1], self.rounded_features
+        first, *others = self.layers
+        window = jnp.zeros((batch, first.reach * first.in_features), self.dtype)
+        reach = others[0].reach if others else 0
+        windows = jnp.zeros((len(others), batch, reach * features), self.dtype)
         return GatedPixelCNNCarry(
-            tuple(layer.init_carry(columns, batch, labels) for layer in self.layers)
+            tuple(layer.init_carry(width, batch, labels) for layer in self.layers), window, windows
         )
 
     def begin_block(
@@ -106,16 +110,35 @@ class GatedPixelCNN(AutoregressiveModel):
         block: Integer[Array, ""],
         previous: Integer[Array, "W S B V"],
     ) -> tuple["GatedPixelCNNCarry", "GatedPixelCNNContext"]:
-        # Nothing is above row 0: its context is exact zeros, and the vertical stack stays empty.
-        return nn.cond(block > 0, _begin_row, _begin_first_row, self, carry, previous)
+        inside = (block > 0).astype(self.dtype)
+        vertical = self.scale_row(previous) * inside
+        carries, contexts = [], []
+        for layer, layer_carry in zip(self.layers, carry.layers, strict=True):
+            layer_carry, vertical, context = layer.begin_row(layer_carry, vertical, inside)
+            carries.append(layer_carry)
+            contexts.append(context)
+        carry = GatedPixelCNNCarry(
+            tuple(carries), jnp.zeros_like(carry.window), jnp.zeros_like(carry.windows)
+        )
+        return carry, GatedPixelCNNContext(jnp.arange(len(previous)), tuple(contexts))
 
     def step(
         self, carry: "GatedPixelCNNCarry", context: "GatedPixelCNNContext", draw: Draw
     ) -> "GatedPixelCNNCarry":
-        layers = draw_pixel(
-            self.layers, self.head, carry.layers, context.maps, context.column, self.scaled(draw)
+        # What the pixels to the left say is known before the pixel: one matmul for all layers
+        # but the first, which reads the image.
+        first, *others = self.layers
+        left = [first.horizontal.from_left(carry.window)]
+        if others:
+            kernels = jnp.stack([layer.horizontal.left_kernel() for layer in others])
+            left += list(jnp.einsum("lbi,lio->lbo", carry.windows, kernels))
+        drawn, *pixels = draw_pixel(
+            self.layers, self.head, left, context.gates, context.column, self.scaled(draw)
         )
-        return GatedPixelCNNCarry(layers)
+        window, windows = push(carry.window, drawn), carry.windows
+        if pixels:
+            windows = push(windows, jnp.stack(pixels))
+        return carry._replace(window=window, windows=windows)
 
     # The block view.
 
@@ -125,19 +148,17 @@ class GatedPixelCNN(AutoregressiveModel):
         context: "GatedPixelCNNContext",
         levels: Integer[Array, "W S B V"],
     ) -> tuple["GatedPixelCNNCarry", Float[Array, "W S B P"]]:
-        layers, features = read_row(
-            self.layers, self.head, carry.layers, context.maps, self.scale_row(levels)
-        )
-        return GatedPixelCNNCarry(layers), self.row_params(features)
+        x = self.scale_row(levels)
+        for layer, gates in zip(self.layers, context.gates, strict=True):
+            x = layer.row(x, gates)
+        return carry, self.row_params(self.head(x[None])[0])
 
 
 class GatedCarry(NamedTuple):
-    """What a layer reads of the pixels before one."""
+    """What a layer knows before a row."""
 
     rows: Float[Array, "rows W B I"]
     """Rows above in the vertical stack's input."""
-    window: Float[Array, "B SI"]
-    """The pixels to the left in the horizontal stack's input, flattened."""
     class_vertical: Float[Array, "B F2"] | None
     """The projection of the class into the vertical gates."""
     class_horizontal: Float[Array, "B F2"] | None
@@ -148,44 +169,25 @@ class GatedPixelCNNCarry(NamedTuple):
     """What a pixel hands to the next."""
 
     layers: tuple[GatedCarry, ...]
+    window: Float[Array, "B SI"]
+    """The pixels to the left that the first layer reads, flattened."""
+    windows: Float[Array, "layers B SF"]
+    """Those of each later layer, in the horizontal stack."""
 
 
 class GatedPixelCNNContext(NamedTuple):
     """What a row knows before its pixels, or one pixel's share of it."""
 
     column: Int[Array, "*W"]
-    maps: tuple[Float[Array, "*W B F2"], ...]
-    """Of each layer, the vertical stack's maps before the gate."""
-
-
-def _begin_row(
-    model: GatedPixelCNN, carry: GatedPixelCNNCarry, previous: Integer[Array, "W S B V"]
-) -> tuple[GatedPixelCNNCarry, GatedPixelCNNContext]:
-    vertical = model.scale_row(previous)
-    carries, maps = [], []
-    for layer, layer_carry in zip(model.layers, carry.layers, strict=True):
-        layer_carry, vertical, layer_maps = layer.begin_row(layer_carry, vertical)
-        carries.append(layer_carry)
-        maps.append(layer_maps)
-    column = jnp.arange(len(previous))
-    return GatedPixelCNNCarry(tuple(carries)), GatedPixelCNNContext(column, tuple(maps))
-
-
-def _begin_first_row(
-    model: GatedPixelCNN, carry: GatedPixelCNNCarry, previous: Integer[Array, "W S B V"]
-) -> tuple[GatedPixelCNNCarry, GatedPixelCNNContext]:
-    columns, _, batch, _ = previous.shape
-    maps = jnp.zeros((columns, batch, 2 * model.rounded_features), model.dtype)
-    return carry, GatedPixelCNNContext(jnp.arange(columns), (maps,) * model.num_layers)
+    gates: tuple[Float[Array, "*W B F2"], ...]
+    """Of each layer's horizontal gates, what the vertical stack, the class and the bias say."""
 
 
 class GatedState(NamedTuple):
     """A pixel's way through a layer."""
 
-    carry: GatedCarry
-    """As it was before the pixel."""
-    maps: Float[Array, "B F2"]
-    """The vertical stack's, before the gate."""
+    gates: Float[Array, "B F2"]
+    """What is known of its horizontal gates before the pixel."""
     inputs: Groups
     """The pixel's own input groups so far."""
     gated: Groups
@@ -242,57 +244,61 @@ class GatedLayer(nn.Module, kw_only=True):
             class_v, class_h = jnp.split(self.classes(labels)[:, None, None, :], 2, axis=-1)
             maps, gates = maps + class_v, gates + class_h
         out = self.out(self.drop(gate(gates), deterministic=deterministic))
-        return self.drop(
-            gate(maps), deterministic=deterministic
-        ), out if self.reads_image else out + h
+        out = out if self.reads_image else out + h
+        return self.drop(gate(maps), deterministic=deterministic), out
 
     # Next site.
 
+    @property
+    def reach(self) -> int:
+        """Pixels to the left that it reads."""
+        return self.kernel_size // 2
+
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> GatedCarry:
-        rows = jnp.zeros((self.kernel_size // 2, width, batch, self.in_features), self.dtype)
-        window = jnp.zeros((batch, self.kernel_size // 2 * self.in_features), self.dtype)
+        rows = jnp.zeros((self.reach, width, batch, self.in_features), self.dtype)
         if labels is None:
-            return GatedCarry(rows, window, None, None)
-        return GatedCarry(rows, window, *jnp.split(self.classes(labels), 2, axis=-1))
+            return GatedCarry(rows, None, None)
+        return GatedCarry(rows, *jnp.split(self.classes(labels), 2, axis=-1))
 
     def begin_row(
-        self, carry: GatedCarry, v: Float[Array, "W B I"]
+        self, carry: GatedCarry, v: Float[Array, "W B I"], inside: Float[Array, ""]
     ) -> tuple[GatedCarry, Float[Array, "W B F"], Float[Array, "W B F2"]]:
-        """From the vertical stack's input at the row above: its output there, and its maps."""
-        rows = jnp.concatenate([carry.rows, v[None]])
-        maps = self.vertical.row(rows)
-        class_v = carry.class_vertical
-        output = gate(maps if class_v is None else maps + class_v[None])
-        carry = carry._replace(rows=rows[1:], window=jnp.zeros_like(carry.window))
-        return carry, output, maps
+        """From the vertical stack's input at the row above: its output there, and gates below it.
 
-    def read_row(
-        self, carry: GatedCarry, context: Float[Array, "W B F2"], x: Float[Array, "W B I"]
-    ) -> tuple[GatedCarry, Float[Array, "W B F"]]:
-        gates = self.horizontal.row(x, context)
-        if carry.class_horizontal is not None:
-            gates = gates + carry.class_horizontal[None]
-        out = self.out.row(gate(gates))
-        return carry, out if self.reads_image else out + x
+        `inside` is 0 where that row is above the image: its maps are zeros, and no bias.
+        """
+        rows = jnp.concatenate([carry.rows, v[None]])
+        maps = self.vertical.row(rows) * inside
+        gates = self.horizontal.from_beside(maps)
+        if carry.class_vertical is None:
+            return carry._replace(rows=rows[1:]), gate(maps), gates
+        assert carry.class_horizontal is not None
+        output = gate(maps + (carry.class_vertical * inside)[None])
+        return carry._replace(rows=rows[1:]), output, gates + carry.class_horizontal[None]
+
+    def row(self, x: Float[Array, "W B I"], gates: Float[Array, "W B F2"]) -> Array:
+        """`site` for all pixels and sites of a row at once, `[W, B, F]`."""
+        out = self.out.row(gate(self.horizontal.row_inputs(x) + gates))
+        return out if self.reads_image else out + x
 
     def open_pixel(
-        self, carry: GatedCarry, context: Float[Array, "B F2"], column: Int[Array, ""]
+        self, carry: Float[Array, "B F2"], context: Float[Array, "B F2"], column: Int[Array, ""]
     ) -> GatedState:
-        return GatedState(carry, context, (), ())
+        """`carry` is what the pixels to the left say, `context` the rows above."""
+        return GatedState(carry + context, (), ())
 
     def site(
         self, s: int, state: GatedState, x: Float[Array, "B G"] | None
     ) -> tuple[GatedState, Float[Array, "B G2"]]:
-        carry, inputs = state.carry, grown(state.inputs, x)
-        gates = self.horizontal.site(s, carry.window, inputs, state.maps)
-        if carry.class_horizontal is not None:
-            gates = gates + self.horizontal.pick(carry.class_horizontal, s)
+        inputs = grown(state.inputs, x)
+        gates = self.horizontal.pick(state.gates, s) + self.horizontal.from_centre(s, inputs)
         gated = grown(state.gated, gate(gates))
         out = self.out.site(s, None, gated)
-        return state._replace(
-            inputs=inputs, gated=gated
-        ), out if self.reads_image else out + inputs[s]
+        out = out if self.reads_image else out + inputs[s]
+        return state._replace(inputs=inputs, gated=gated), out
 
-    def close_pixel(self, state: GatedState, x: Float[Array, "B G"] | None = None) -> GatedCarry:
-        pixel = jnp.concatenate(grown(state.inputs, x), axis=-1)
-        return state.carry._replace(window=push(state.carry.window, pixel))
+    def close_pixel(
+        self, state: GatedState, x: Float[Array, "B G"] | None = None
+    ) -> Float[Array, "B I"]:
+        """The pixel in the horizontal stack's input."""
+        return jnp.concatenate(grown(state.inputs, x), axis=-1)
