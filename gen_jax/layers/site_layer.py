@@ -11,16 +11,18 @@ from typing import Protocol, TypeVar, runtime_checkable
 from gen_jax.layers.convolution import Head
 from gen_jax.typing import Array, Carry, Context, Float, Int, Labels, PyTree
 
-CarryT = TypeVar("CarryT")
+CarryT = TypeVar("CarryT", contravariant=True)
 ContextT = TypeVar("ContextT", contravariant=True)
 StateT = TypeVar("StateT")
+ResultT = TypeVar("ResultT", covariant=True)
+RowT = TypeVar("RowT")
 
 Groups = tuple[Float[Array, "B G"], ...]
 """Features of one pixel by channel group: those of the sites so far."""
 
 
 @runtime_checkable
-class SiteLayer(Protocol[CarryT, ContextT, StateT]):
+class SiteLayer(Protocol[CarryT, ContextT, StateT, ResultT]):
     """A layer of channel groups, one for each site of a pixel: what `draw_pixel` calls."""
 
     def open_pixel(self, carry: CarryT, context: ContextT, column: Int[Array, ""]) -> StateT:
@@ -40,7 +42,7 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT]):
         """
         ...
 
-    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
+    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> ResultT:
         """The carry after the last site, or what a model makes it of.
 
         `x`, behind mask A, is the last site's own group.
@@ -49,22 +51,22 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT]):
 
 
 @runtime_checkable
-class RowLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
+class RowLayer(SiteLayer[RowT, ContextT, StateT, RowT], Protocol[RowT, ContextT, StateT]):
     """One that can read a whole row at once, too: what `read_row` calls."""
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> RowT:
         """The carry above the first row of an image `width` pixels wide."""
         ...
 
     def read_row(
-        self, carry: CarryT, context: ContextT, x: Float[Array, "W B I"]
-    ) -> tuple[CarryT, Float[Array, "W B O"]]:
+        self, carry: RowT, context: ContextT, x: Float[Array, "W B I"]
+    ) -> tuple[RowT, Float[Array, "W B O"]]:
         """The carry after the row, good for the next one to begin from, and the row's output."""
         ...
 
 
 def draw_pixel(
-    layers: Sequence[SiteLayer[Carry, Context, PyTree]],
+    layers: Sequence[SiteLayer[Carry, Context, PyTree, Carry]],
     head: Head,
     carries: Sequence[Carry],
     contexts: Sequence[Context],
