@@ -110,9 +110,11 @@ def test_local_1d_sees_its_block_and_the_one_before(rows, columns, length):
     np.testing.assert_array_equal(blocks.order, np.arange(rows * columns))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (4, 5), (3, 7), (28, 28)])
-def test_full_sees_everything_before(rows, columns):
-    blocks = QueryBlocks("full", rows, columns)
+@pytest.mark.parametrize(
+    ("rows", "columns", "length"), [(1, 1, 1), (4, 5, 5), (3, 7, 6), (28, 28, 196), (28, 28, 784)]
+)
+def test_full_sees_everything_before(rows, columns, length):
+    blocks = QueryBlocks("full", rows, columns, (1, length))
     np.testing.assert_array_equal(blocks.seen(), np.tri(rows * columns, dtype=bool))
     np.testing.assert_array_equal(blocks.order, np.arange(rows * columns))
 
@@ -199,8 +201,8 @@ def test_scores_and_softmax_are_wider_than_bfloat16():
 
 
 BLOCKS = [
-    QueryBlocks("full", 4, 5),
-    QueryBlocks("full", 1, 2),
+    QueryBlocks("full", 4, 5, (1, 5)),
+    QueryBlocks("full", 1, 2, (1, 1)),
     QueryBlocks("local_1d", 4, 6, (1, 6)),
     QueryBlocks("local_1d", 3, 14, (1, 22)),
     *(QueryBlocks("local_2d", *shape) for shape in SHAPES_2D),
@@ -367,7 +369,7 @@ def test_every_site_has_its_own_position(positions, features):
         ("full", {"feedforward_features": 0}, "feedforward_features is 0"),
         ("full", {"attention": "local"}, "attention is 'local' .*; accepted: local_1d, local_2d"),
         ("full", {"positions": "none"}, "positions is 'none'; accepted: sinusoid, learned"),
-        ("full", {"query_block": 4}, "query_block is 4; accepted: nothing, with this attention"),
+        ("full", {"query_block": (1, 4)}, r"query_block is \(1, 4\); accepted: whole numbers"),
         ("1d", {"query_block": (2, 2)}, r"query_block is \(2, 2\); accepted: whole numbers"),
         ("1d", {"query_block": 0}, "query_block is 0; accepted: whole numbers of at least 1"),
         ("1d", {"memory_flange": (1, 1)}, r"memory_flange is \(1, 1\); accepted: nothing"),
@@ -382,3 +384,26 @@ def test_every_site_has_its_own_position(positions, features):
 def test_fields_that_do_not_fit(name, fields, message):
     with one_line_error(message):
         make(f"ImageTransformer-{name}", "bernoulli", **fields)
+
+
+def test_full_attention_is_sampled_in_one_block_where_that_is_faster(x64):
+    """On accelerators: another form of the same model, and so the same images."""
+    model = make("ImageTransformer-full", "bernoulli", (4, 6), dtype="float64")
+    other = model.for_accelerator()
+    assert [len(m.blocks()) for m in (model, other)] == [4, 1]
+    local = make("ImageTransformer-1d", "bernoulli", (4, 6))
+    assert all(m.for_accelerator() == m for m in (other, local))
+    variables, key = perturbed(model), jax.random.key(0)
+    images = [sampling.sample(m, variables, key, 3) for m in (model, other)]
+    np.testing.assert_array_equal(*images)
+
+    def program(platform):
+        given = np.zeros((3, *model.image_shape), np.int32)
+        request = sampling.Request(variables, key, np.arange(3), given, None)
+        draw = jax.jit(lambda request: sampling.generate(model, request).images)
+        return draw.trace(request).lower(lowering_platforms=(platform,)).as_text()
+
+    cache = "tensor<3x2x{}x4xf64>"  # keys of a block: batch, heads, steps, features
+    assert cache.format(6) in program("cpu")
+    assert cache.format(24) not in program("cpu")
+    assert cache.format(24) in program("cuda")

@@ -26,9 +26,6 @@ from gen_jax.typing import Bool, Int
 Attention: TypeAlias = Literal["local_1d", "local_2d", "full"]
 
 _MOST_WASTE = 1.05  # steps to sites: blocks at the edges may be cut off
-# Of full attention, where a block only says how much of the past is complete. More of them would
-# read less that is masked, and take longer to compile.
-_FULL_BLOCKS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +36,7 @@ class QueryBlocks:
     rows: int
     columns: int
     query_block: tuple[int, int] = (16, 16)
-    """Asked for, in sites; local_1d takes the product. `size` is what it became."""
+    """Asked for, in sites; full and local_1d take the product. `size` is what it became."""
     flange: tuple[int, int] = (16, 32)
     """Sites above and to the sides that local_2d remembers; `reach` is what it became."""
 
@@ -57,7 +54,7 @@ class QueryBlocks:
         5 % at most.
         """
         asked = {
-            "full": (1, -(-math.prod(self.grid) // _FULL_BLOCKS)),
+            "full": (1, math.prod(self.query_block)),
             "local_1d": (1, math.prod(self.query_block)),
             "local_2d": self.query_block,
         }

@@ -14,6 +14,7 @@ import numpy as np
 from gen_jax.models.shared.protocol import (
     BlockModel,
     Model,
+    accelerator_form,
     has_block_view,
     has_blocks,
     has_next_site_view,
@@ -66,9 +67,25 @@ def scan_sites(
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     """One nested scan over blocks and steps; the levels by site id, and 1 pass.
 
-    A block of which all is known is read at once, by a model with a block view.
+    A block of which all is known is read at once, by a model with a block view. A model with
+    another form for accelerators is drawn from in that form where the program is compiled for one.
     """
+    rest = variables, canvas, labels, temperature
+    other = accelerator_form(model)
+    if other == model or canvas.completing:  # the more blocks, the more are known whole
+        return _scan_sites(model, *rest)
+    return jax.lax.platform_dependent(
+        cpu=lambda: _scan_sites(model, *rest), default=lambda: _scan_sites(other, *rest)
+    )
 
+
+def _scan_sites(
+    model: BlockModel,
+    variables: Variables,
+    canvas: Canvas,
+    labels: Labels | None,
+    temperature: Float[Array, ""],
+) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     def step(carry: Carry, inputs: tuple[Context, BlockSites]) -> tuple[Carry, Array]:
         context, (noise, given, known) = inputs
         drawn: list[Array] = []

@@ -176,6 +176,12 @@ def has_block_view(model: Model) -> bool:
     return has_next_site_view(model) and hasattr(type(model), "block")
 
 
+def accelerator_form(model: BlockModel) -> BlockModel:
+    """The same model in the form in which an accelerator samples it, if it says one."""
+    other = getattr(model, "for_accelerator", None)
+    return model if other is None else other()
+
+
 def refuse(model: object, accepted: str) -> NoReturn:
     """Raises the ValueError of a model of the wrong kind."""
     raise ValueError(f"model is {type(model).__name__}; accepted: {accepted}")
