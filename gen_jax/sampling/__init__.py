@@ -24,19 +24,22 @@ temperature below 0 give levels that mean nothing.
 """
 
 from gen_jax.sampling.draw import (
+    Chunk,
     Generation,
-    Request,
     complete,
     complete_in_chunks,
     generate,
     run,
+    run_in_chunks,
     sample,
     sample_in_chunks,
 )
 from gen_jax.sampling.methods import Method, generation_order
 from gen_jax.sampling.noise import prior_codes, site_noise
+from gen_jax.sampling.request import Request, to_complete, to_sample
 
 __all__ = [
+    "Chunk",
     "Generation",
     "Method",
     "Request",
@@ -46,7 +49,10 @@ __all__ = [
     "generation_order",
     "prior_codes",
     "run",
+    "run_in_chunks",
     "sample",
     "sample_in_chunks",
     "site_noise",
+    "to_complete",
+    "to_sample",
 ]

@@ -14,15 +14,10 @@ from gen_jax import checks
 from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force
 from gen_jax.models.shared.parameters import check_parameters
-from gen_jax.models.shared.protocol import (
-    Model,
-    check_inputs,
-    has_code,
-    refuse,
-    traits,
-)
+from gen_jax.models.shared.protocol import Model, has_code, traits
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
 from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
+from gen_jax.sampling.request import Request, to_complete, to_sample
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
@@ -30,11 +25,7 @@ from gen_jax.typing import (
     Array,
     ArrayLike,
     Int,
-    Integer,
     Key,
-    Known,
-    Labels,
-    Levels,
     UInt,
     Variables,
 )
@@ -50,23 +41,13 @@ class Generation(NamedTuple):
     """Passes over the whole image, by block_fixed_point over a block; a scan counts as one."""
 
 
-class Request(NamedTuple):
-    """What is to be drawn, and all arrays that it depends on; `generate` and `run` take it."""
+class Chunk(NamedTuple):
+    """Some of the images of a request, on the host."""
 
-    variables: Variables
-    """The model's parameters, as `init` gives them."""
-    key: Key
-    """The key of all images: with an image's number it fixes the image's noise."""
-    ids: Integer[Array | np.ndarray, " B"]
-    """Number of each image under the key: 0 … num_images − 1 are those of `sample`."""
-    given: Levels
-    """Levels `[B, H, W, C]`, kept where `known`; elsewhere of no meaning."""
-    known: Known | None
-    """Which levels are given, bool in the shape of `given`; None if none is."""
-    labels: Labels | None = None
-    """The class of each image, of a model with classes."""
-    temperature: ArrayLike = 1.0
-    """1 draws from the model, 0 takes the most probable level of every site."""
+    images: UInt[np.ndarray, "B H W C"]
+    """Integer levels, as in `Generation`."""
+    passes: int
+    """What it took to draw these."""
 
 
 def sample(
@@ -92,9 +73,9 @@ def sample(
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
     parameters that are not finite.
     """
-    given, labels = _blank(model, num_images, labels)
-    ids = _numbers(first, len(given))
-    request = Request(variables, key, ids, given, None, labels, temperature)
+    request = to_sample(
+        model, variables, key, num_images, labels=labels, temperature=temperature, first=first
+    )
     return run(model, request, method=method, mesh=mesh).images
 
 
@@ -118,9 +99,9 @@ def complete(
     site has no influence on those before it. The rest is as in `sample`.
     Errors too, and for levels out of range.
     """
-    given, known, labels = _partly_known(model, images, known, labels)
-    ids = _numbers(first, len(given))
-    request = Request(variables, key, ids, given, known, labels, temperature)
+    request = to_complete(
+        model, variables, key, images, known, labels=labels, temperature=temperature, first=first
+    )
     return run(model, request, method=method, mesh=mesh).images
 
 
@@ -140,10 +121,9 @@ def sample_in_chunks(
 
     Errors as in `sample`, at the call and not at the first image.
     """
-    given, labels = _blank(model, num_images, labels)
-    ids = _numbers(0, len(given))
-    request = Request(variables, key, ids, given, None, labels, temperature)
-    return _in_chunks(model, request, chunk_size, method, mesh)
+    request = to_sample(model, variables, key, num_images, labels=labels, temperature=temperature)
+    chunks = run_in_chunks(model, request, chunk_size, method=method, mesh=mesh)
+    return (chunk.images for chunk in chunks)
 
 
 def complete_in_chunks(
@@ -163,10 +143,11 @@ def complete_in_chunks(
 
     Errors as in `complete`, at the call and not at the first image.
     """
-    given, known, labels = _partly_known(model, images, known, labels)
-    ids = _numbers(0, len(given))
-    request = Request(variables, key, ids, given, known, labels, temperature)
-    return _in_chunks(model, request, chunk_size, method, mesh)
+    request = to_complete(
+        model, variables, key, images, known, labels=labels, temperature=temperature
+    )
+    chunks = run_in_chunks(model, request, chunk_size, method=method, mesh=mesh)
+    return (chunk.images for chunk in chunks)
 
 
 def run(
@@ -194,6 +175,38 @@ def run(
         return _compiled(platform)(model, request, method, mesh)
 
 
+def run_in_chunks(
+    model: Model,
+    request: Request,
+    chunk_size: int,
+    *,
+    method: Method = "scan",
+    mesh: Mesh | None = None,
+) -> Iterator[Chunk]:
+    """What `run` gives, `chunk_size` images at a time; compiled once.
+
+    Errors as in `sample`, at the call and not at the first chunk.
+    """
+    chunk_size = checks.whole("chunk_size", chunk_size, 1)
+    _checked(model, request, method, mesh, chunk_size)
+    count = len(request.ids)
+
+    def chunks() -> Iterator[Chunk]:
+        for start in range(0, count, chunk_size):
+            # As many in the last, which repeats one: one program for all.
+            at = np.minimum(np.arange(start, start + chunk_size), count - 1)
+            chunk = request._replace(
+                ids=request.ids[at],
+                given=request.given[at],
+                known=None if request.known is None else request.known[at],
+                labels=None if request.labels is None else request.labels[at],
+            )
+            result = run(model, chunk, method=method, mesh=mesh)
+            yield Chunk(np.asarray(result.images)[: count - start], int(result.passes))
+
+    return chunks()
+
+
 def generate(model: Model, request: Request, *, method: Method = "scan") -> Generation:
     """The pure function behind `sample` and `complete`, for use inside any transformation.
 
@@ -219,59 +232,6 @@ def generate(model: Model, request: Request, *, method: Method = "scan") -> Gene
         levels, passes = sites(model, request.variables, canvas, labels, temperature)
     dtype = jnp.uint8 if of.likelihood.levels <= 256 else jnp.uint16
     return Generation(levels.reshape(request.given.shape).astype(dtype), passes)
-
-
-def _blank(model: Model, num_images: int, labels: AnyLabels | None) -> tuple[Levels, Labels | None]:
-    """What `Request` says of images that are drawn whole."""
-    of = traits(model)
-    num_images = checks.whole("num_images", num_images, 1)
-    labels = checks.labels(labels, of.num_classes, num_images)
-    # Of no size: a chunk of them is made at a time.
-    given = np.broadcast_to(np.zeros((), np.int32), (num_images, *of.image_shape))
-    return given, labels
-
-
-def _partly_known(
-    model: Model, images: AnyLevels, known: AnyMask, labels: AnyLabels | None
-) -> tuple[Levels, Known, Labels | None]:
-    """What `Request` says of images to complete: int32, a mask of the same shape, and labels."""
-    images, labels = check_inputs(model, images, labels)
-    if has_code(model):
-        refuse(model, "an autoregressive model")
-    if len(images) == 0:
-        raise ValueError(f"images has shape {images.shape}; accepted: at least one image")
-    # As `sample` has them: the same program, whatever integers they were.
-    images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
-    return images, checks.mask(known, images.shape), labels
-
-
-def _numbers(first: int, count: int) -> Int[np.ndarray, " B"]:
-    """The numbers of `count` images from `first` on."""
-    first = checks.whole("first", first, 0, 2**31 - count)
-    return np.arange(first, first + count, dtype=np.int32)
-
-
-def _in_chunks(
-    model: Model, request: Request, chunk_size: int, method: Method, mesh: Mesh | None
-) -> Iterator[np.ndarray]:
-    """The images of `run`, `chunk_size` at a time: as many in the last, which repeats one."""
-    chunk_size = checks.whole("chunk_size", chunk_size, 1)
-    _checked(model, request, method, mesh, chunk_size)
-    count = len(request.ids)
-
-    def chunks() -> Iterator[np.ndarray]:
-        for start in range(0, count, chunk_size):
-            at = np.minimum(np.arange(start, start + chunk_size), count - 1)
-            chunk = request._replace(
-                ids=request.ids[at],
-                given=request.given[at],
-                known=None if request.known is None else request.known[at],
-                labels=None if request.labels is None else request.labels[at],
-            )
-            images = run(model, chunk, method=method, mesh=mesh).images
-            yield np.asarray(images)[: count - start]
-
-    return chunks()
 
 
 def _checked(
