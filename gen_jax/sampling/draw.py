@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from gen_jax import checks
 from gen_jax.keys import threefry
-from gen_jax.meshes import check_context, data_mesh, in_force
+from gen_jax.meshes import check_context, data_mesh, in_force, replicate
 from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import Model, has_code, traits
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
@@ -169,8 +169,7 @@ def run(
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
-            whole = NamedSharding(mesh, PartitionSpec())
-            variables, key = jax.device_put((request.variables, request.key), whole)
+            variables, key = replicate((request.variables, request.key), mesh)
             request = request._replace(variables=variables, key=key)
         return _compiled(platform)(model, request, method, mesh)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gen_jax import meshes, objectives
-from gen_jax.training.devices import make_mesh, put_batch, replicated, to_host
+from gen_jax.training.devices import make_mesh, put_batch, to_host
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
 from gen_jax.typing import Array, Json, Key, Nats
@@ -107,7 +107,7 @@ def score(
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)
     with meshes.in_force(mesh):
-        params, key = jax.device_put((params, key), replicated(mesh))
+        params, key = meshes.replicate((params, key), mesh)
         for i, batch in enumerate(batches):
             _, height, width, channels = batch["images"].shape
             image_shape = (height, width, channels)
