@@ -16,7 +16,8 @@ Where a block is known whole, completing reads it in one pass if the model has a
 **Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
 `num_noise` for each site, whatever the batch, the method, the number of devices and JAX's default
 generator. In float64 the images are equal; in float32 a site may differ where its noise lies within
-rounding of a boundary.
+rounding of a boundary. On an accelerator that is so with `precision="highest"`; by default its
+matmuls have fewer digits (`gen_jax.precision`), and more sites differ.
 
 **Levels cannot be NaN.** What is wrong raises, but inside a jit of one's own, where values are not
 known yet, nothing can: there parameters that are not finite, a label that does not exist or a

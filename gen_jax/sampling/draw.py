@@ -15,6 +15,7 @@ from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force, replicate
 from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import Model, has_code, traits
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
 from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
 from gen_jax.sampling.request import Request, to_complete, to_sample
@@ -59,6 +60,7 @@ def sample(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
@@ -67,7 +69,8 @@ def sample(
     `labels`: one an image, or one for all, of a model with classes. `temperature`, a number or a
     traced one: 1 draws from the model, 0 takes the most probable level of every site; a code is
     always drawn from the prior as it is. `method`: see `gen_jax.sampling`; images are the same by
-    all. With a `mesh`, any, the batch is split over all of its devices, and must divide evenly.
+    all. `precision`: see `gen_jax.precision`. With a `mesh`, any, the batch is split over all of
+    its devices, and must divide evenly.
 
     ValueError for labels or parameters that are not this model's, a negative temperature, a method
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
@@ -76,7 +79,7 @@ def sample(
     request = to_sample(
         model, variables, key, num_images, labels=labels, temperature=temperature, first=first
     )
-    return run(model, request, method=method, mesh=mesh).images
+    return run(model, request, method=method, precision=precision, mesh=mesh).images
 
 
 def complete(
@@ -89,6 +92,7 @@ def complete(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
@@ -102,7 +106,7 @@ def complete(
     request = to_complete(
         model, variables, key, images, known, labels=labels, temperature=temperature, first=first
     )
-    return run(model, request, method=method, mesh=mesh).images
+    return run(model, request, method=method, precision=precision, mesh=mesh).images
 
 
 def sample_in_chunks(
@@ -115,6 +119,7 @@ def sample_in_chunks(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once.
@@ -122,7 +127,9 @@ def sample_in_chunks(
     Errors as in `sample`, at the call and not at the first image.
     """
     request = to_sample(model, variables, key, num_images, labels=labels, temperature=temperature)
-    chunks = run_in_chunks(model, request, chunk_size, method=method, mesh=mesh)
+    chunks = run_in_chunks(
+        model, request, chunk_size, method=method, precision=precision, mesh=mesh
+    )
     return (chunk.images for chunk in chunks)
 
 
@@ -137,6 +144,7 @@ def complete_in_chunks(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once.
@@ -146,18 +154,25 @@ def complete_in_chunks(
     request = to_complete(
         model, variables, key, images, known, labels=labels, temperature=temperature
     )
-    chunks = run_in_chunks(model, request, chunk_size, method=method, mesh=mesh)
+    chunks = run_in_chunks(
+        model, request, chunk_size, method=method, precision=precision, mesh=mesh
+    )
     return (chunk.images for chunk in chunks)
 
 
 def run(
-    model: Model, request: Request, *, method: Method = "scan", mesh: Mesh | None = None
+    model: Model,
+    request: Request,
+    *,
+    method: Method = "scan",
+    precision: Precision = "default",
+    mesh: Mesh | None = None,
 ) -> Generation:
-    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh.
+    """`generate`, compiled once for a model, shapes and settings, and split over the mesh.
 
     What can be looked at is checked: errors as in `sample`.
     """
-    request, mesh = _checked(model, request, method, mesh, len(request.ids))
+    request, mesh = _checked(model, request, method, precision, mesh, len(request.ids))
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
     # gather fills what is out of range, is one, and stops `jax_debug_nans`.
@@ -165,13 +180,13 @@ def run(
     if traced or isinstance(jax.lax.stop_gradient(request.ids), Tracer):
         check_context(mesh)
         # Only an outermost jit can have options.
-        return _compiled(None)(model, request, method, mesh)
+        return _compiled(None)(model, request, method, precision, mesh)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
             variables, key = replicate((request.variables, request.key), mesh)
             request = request._replace(variables=variables, key=key)
-        return _compiled(platform)(model, request, method, mesh)
+        return _compiled(platform)(model, request, method, precision, mesh)
 
 
 def run_in_chunks(
@@ -180,6 +195,7 @@ def run_in_chunks(
     chunk_size: int,
     *,
     method: Method = "scan",
+    precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[Chunk]:
     """What `run` gives, `chunk_size` images at a time; compiled once.
@@ -187,7 +203,7 @@ def run_in_chunks(
     Errors as in `sample`, at the call and not at the first chunk.
     """
     chunk_size = checks.whole("chunk_size", chunk_size, 1)
-    _checked(model, request, method, mesh, chunk_size)
+    _checked(model, request, method, precision, mesh, chunk_size)
     count = len(request.ids)
 
     def chunks() -> Iterator[Chunk]:
@@ -200,17 +216,28 @@ def run_in_chunks(
                 known=None if request.known is None else request.known[at],
                 labels=None if request.labels is None else request.labels[at],
             )
-            result = run(model, chunk, method=method, mesh=mesh)
+            result = run(model, chunk, method=method, precision=precision, mesh=mesh)
             yield Chunk(np.asarray(result.images)[: count - start], int(result.passes))
 
     return chunks()
 
 
-def generate(model: Model, request: Request, *, method: Method = "scan") -> Generation:
+def generate(
+    model: Model,
+    request: Request,
+    *,
+    method: Method = "scan",
+    precision: Precision = "default",
+) -> Generation:
     """The pure function behind `sample` and `complete`, for use inside any transformation.
 
     Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
+    with matmul_precision(precision):
+        return _generate(model, request, method)
+
+
+def _generate(model: Model, request: Request, method: Method) -> Generation:
     of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
@@ -234,10 +261,16 @@ def generate(model: Model, request: Request, *, method: Method = "scan") -> Gene
 
 
 def _checked(
-    model: Model, request: Request, method: Method, mesh: Mesh | None, batch: int
+    model: Model,
+    request: Request,
+    method: Method,
+    precision: Precision,
+    mesh: Mesh | None,
+    batch: int,
 ) -> tuple[Request, Mesh | None]:
     """The request in the model's types, and the mesh along one axis, for batches of `batch`."""
     _check_method(model, method)
+    checks.choice("precision", precision, Precision)
     dtype, temperature = np.dtype(traits(model).real_dtype), request.temperature
     if isinstance(temperature, Tracer):
         if temperature.shape != ():
@@ -259,13 +292,15 @@ def _checked(
 @functools.cache
 def _compiled(platform: str | None) -> Callable[..., Generation]:
     options = {} if platform is None else compiler_options("sampling", platform)
-    static = ("model", "method", "mesh")
+    static = ("model", "method", "precision", "mesh")
     return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
 
 
-def _spread(model: Model, request: Request, method: Method, mesh: Mesh | None) -> Generation:
+def _spread(
+    model: Model, request: Request, method: Method, precision: Precision, mesh: Mesh | None
+) -> Generation:
     def local(request: Request) -> Generation:
-        result = generate(model, request, method=method)
+        result = generate(model, request, method=method, precision=precision)
         return Generation(result.images, result.passes[None])
 
     if mesh is not None:

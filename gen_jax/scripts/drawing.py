@@ -8,6 +8,7 @@ import numpy as np
 
 from gen_jax import sampling, training
 from gen_jax.models.shared.protocol import Model, has_blocks
+from gen_jax.precision import Precision
 from gen_jax.scripts import cli, runs
 from gen_jax.typing import Json
 
@@ -20,6 +21,8 @@ class DrawOptions(runs.RunOptions):
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
     """How: all draw the same images. scan suits any number, block_fixed_point a few at a time."""
+    precision: Precision = "default"
+    """Of an accelerator's matmuls: highest for float32 where JAX's default has fewer digits."""
     chunk_size: int = 256
     """Images drawn at once: the fewer, the less memory."""
 
@@ -40,7 +43,9 @@ def draw(model: Model, request: sampling.Request, options: DrawOptions, what: st
     chunk_size = min(options.chunk_size, count)
     if mesh is not None:
         chunk_size = cli.round_up(chunk_size, mesh.size)
-    chunks = sampling.run_in_chunks(model, request, chunk_size, method=options.method, mesh=mesh)
+    chunks = sampling.run_in_chunks(
+        model, request, chunk_size, method=options.method, precision=options.precision, mesh=mesh
+    )
     drawn = list(cli.track(chunks, -(-count // chunk_size), what))
     images = np.concatenate([chunk.images for chunk in drawn])
     return Drawn(images, tuple(chunk.passes for chunk in drawn))
@@ -66,5 +71,6 @@ def record(options: DrawOptions, run: runs.Run) -> Json:
         "seed": options.seed,
         "temperature": options.temperature,
         "method": options.method,
+        "precision": options.precision,
         "step": run.step,
     }
