@@ -25,16 +25,16 @@ def figures(setting: Setting) -> list[Figure]:
     """All of them, the most important first."""
     first, *others = networks(setting)
     few, many = setting.batches[:2], setting.batches[2:]
-    steps = [training_step(setting, name) for name in _presets(setting)]
+    steps = _steps(setting)
     return [
         *_of(setting, [first], setting.batches, "scan"),
         *_of(setting, [first], setting.batches, "block_fixed_point"),
         *_of(setting, [first], setting.batches, PASS),
-        *steps[:2],
+        *steps[:3],
         *_pytorch(setting, first),
         *_of(setting, others, few, "scan", "block_fixed_point", PASS),
         *_imagegpt(setting),
-        *steps[2:],
+        *steps[3:],
         *_of(setting, others, many, "scan", PASS, "block_fixed_point"),
     ]
 
@@ -86,17 +86,20 @@ def networks(setting: Setting) -> list[Network]:
     ]
 
 
-def _presets(setting: Setting) -> tuple[str, ...]:
+def _steps(setting: Setting) -> list[Figure]:
+    """Of presets at their own batch size, and of MNIST's, which is small, at a large one too."""
     if setting.small:
-        return ("pixelcnn-digits",)
-    families = ("pixelcnn", "row-lstm", "diagonal-bilstm")
-    return (
-        "gated-pixelcnn-mnist",
-        "gated-pixelcnn-cifar10",
-        "image-transformer-mnist",
-        "image-transformer-cifar10-2d",
-        *(f"{name}-{data}" for data in ("mnist", "cifar10") for name in families),
-    )
+        return [training_step(setting, "pixelcnn-digits", 4)]
+    families = ("gated-pixelcnn", "pixelcnn", "row-lstm", "diagonal-bilstm", "image-transformer")
+    figures = []
+    for family in families:
+        transformer = family == "image-transformer"
+        figures += [
+            training_step(setting, f"{family}-mnist", 1024),
+            training_step(setting, f"{family}-cifar10-2d" if transformer else f"{family}-cifar10"),
+            training_step(setting, f"{family}-mnist"),
+        ]
+    return figures
 
 
 # Sampling.

@@ -80,7 +80,9 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _about(result: dict[str, Any]) -> str:
     names = ("gen_jax", "jax", "flax", "python")
-    versions = ", ".join(f"{name} {result[name]}" for name in names if name in result)
+    known = [f"{name} {result[name]}" for name in names if name in result]
+    torch = {x["torch"] for x in result["figures"] if "torch" in x}
+    versions = ", ".join([*known, *(f"PyTorch {version}" for version in torch)])
     text = f"{result['device']}, {versions}, precision {result['precision']}"
     if "matmul_tflops" in result:
         text += f"; a large matmul: {result['matmul_tflops']:.3g} TFLOP/s"

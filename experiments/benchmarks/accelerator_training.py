@@ -15,11 +15,11 @@ from gen_jax.training.devices import compile_train_step, create_state, put_batch
 _STEPS = 10  # sent to the device one after another, as training does, and waited for together
 
 
-def training_step(setting: Setting, preset: str) -> Figure:
-    """Steps of a preset, at its batch size or the largest half, quarter, … that fits the memory."""
+def training_step(setting: Setting, preset: str, largest: int | None = None) -> Figure:
+    """Steps of a preset at its batch size, or at `largest`; at half of it, … until it fits."""
     experiment: Any = find(preset)
     model = experiment.model.adapted(experiment.model.image_shape, 1)
-    largest = 4 if setting.small else experiment.training.batch_size
+    wanted = largest or experiment.training.batch_size
     mesh = training.make_mesh(jax.devices()[:1])
     step: Any = compile_train_step(
         mesh,
@@ -44,7 +44,7 @@ def training_step(setting: Setting, preset: str) -> Figure:
 
     def prepare() -> Call:
         state: Any = jax.eval_shape(new_state)
-        batch = largest
+        batch = wanted
         while True:
             traced = step.trace(state, inputs(batch), key)
             compiled, compiling = timing.timed(traced.lower().compile)
@@ -76,7 +76,7 @@ def training_step(setting: Setting, preset: str) -> Figure:
 
         return measure
 
-    return Figure(about("training", preset, model, largest, "step"), prepare)
+    return Figure(about("training", preset, model, wanted, "step"), prepare)
 
 
 def fits(compiled: Any) -> bool:
