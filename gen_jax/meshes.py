@@ -3,7 +3,11 @@
 import contextlib
 
 import jax
-from jax.sharding import AxisType, Mesh
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gen_jax.typing import Array, PyTree
 
 AXIS = "data"
 
@@ -20,6 +24,23 @@ def data_mesh(mesh: object) -> Mesh:
     if mesh.axis_names == (AXIS,) and mesh.axis_types == (AxisType.Auto,):
         return mesh
     return Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """A copy of every array on each device; in a job of several processes all give the same."""
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def place(x: Array) -> Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                place(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return jax.device_put(x, whole)
+        return jax.make_array_from_process_local_data(whole, np.asarray(x))
+
+    # `device_put` gives other processes' devices neither keys nor what lies on one device.
+    return jax.tree.map(place, tree) if mesh.is_multi_process else jax.device_put(tree, whole)
 
 
 def in_force(mesh: Mesh | None) -> contextlib.AbstractContextManager[object]:

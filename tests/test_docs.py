@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 import gen_jax
 from experiments import gallery, results_table
+from experiments.benchmarks import accelerator_table
 from gen_jax import pretrained
 from gen_jax.scripts.presets import PRESETS
 
@@ -41,7 +43,8 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(file), target
 
 
-_LIBRARY = "checks|data|figures|inversion|layers|likelihoods|models|objectives|sampling|typing|xla"
+_LIBRARY = "checks|data|figures|inversion|layers|likelihoods|models|objectives|precision|sampling"
+_LIBRARY += "|typing|xla"
 MODULES = f"{_LIBRARY}|pretrained|training"
 
 
@@ -126,6 +129,19 @@ def test_a_row_says_what_its_card_says():
     )
     with pytest.raises(ValueError, match="has no place for the table"):
         results_table.with_table("# Results\n")
+
+
+def test_the_table_of_accelerators_is_what_was_measured():
+    result = json.loads((ROOT / "docs" / "accelerators.json").read_text())
+    page = (ROOT / "docs" / "accelerators.md").read_text()
+    assert accelerator_table.with_table(page, result) == page
+    row = (
+        "| Gated PixelCNN, 7 x 64 | 28×28×1 | 1,024 | 14.6 ms | **80 ms** | 12,800 | naive: 11.9 s "
+        "(149 ×)<br>PyTorch, naive: 32.9 s (411 ×)<br>PyTorch, cached: 124 ms (1.6 ×) |"
+    )
+    assert row in page.splitlines()
+    with pytest.raises(ValueError, match="has no place for the table"):
+        accelerator_table.with_table("# Accelerators\n", result)
 
 
 def test_every_shipped_model_is_in_the_gallery():

@@ -75,6 +75,7 @@ RANK = {
     "files": -1,
     "keys": -1,
     "memory": -1,
+    "precision": 0,
     "meshes": -1,
     "xla": -1,
     "likelihoods": 0,

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str]) -> None:
         num_heads=options.num_heads,
         num_layers=_LAYERS,
     )
-    theirs = _imagegpt(options)
+    sizes = Sizes(options.features, options.num_heads, _LAYERS, _LEVELS, _SIDE**2)
+    theirs = sampler(sizes)
+    _one_thread()
     variables = model.init(jax.random.key(0), np.zeros((1, *model.image_shape), np.int32))
     table = Table(title=f"{options.features} features, {options.num_heads} heads")
     for column in ("batch", "ImageGPT, s", "gen_jax, s", "ratio", "compile, s"):
@@ -77,27 +79,45 @@ def main(arguments: Sequence[str]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _imagegpt(options: Options) -> Callable[[int], Any]:
-    """A sampler by ImageGPT. ValueError if PyTorch or Transformers are not installed."""
+def _one_thread() -> None:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(1)
+
+
+class Sizes(NamedTuple):
+    """Of an ImageGPT."""
+
+    features: int
+    num_heads: int
+    num_layers: int
+    levels: int
+    num_tokens: int
+
+
+def sampler(sizes: Sizes, device: str = "cpu") -> Callable[..., Any]:
+    """A sampler by ImageGPT, `sample(batch, num_tokens=all)`, random parameters.
+
+    ValueError if PyTorch or Transformers are not installed.
+    """
     try:
         import torch  # pyright: ignore[reportMissingImports]
         import transformers  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(f"{error}: pip install torch transformers") from error
-    torch.set_num_threads(1)
     config = transformers.ImageGPTConfig(
-        vocab_size=_LEVELS + 1,  # and the token that an image starts with
-        n_positions=_SIDE**2,
-        n_embd=options.features,
-        n_layer=_LAYERS,
-        n_head=options.num_heads,
+        vocab_size=sizes.levels + 1,  # and the token that an image starts with
+        n_positions=sizes.num_tokens,
+        n_embd=sizes.features,
+        n_layer=sizes.num_layers,
+        n_head=sizes.num_heads,
     )
-    model = transformers.ImageGPTForCausalImageModeling(config).eval()
+    model = transformers.ImageGPTForCausalImageModeling(config).eval().to(device)
 
-    def sample(batch: int) -> Any:
-        drawn, cache = [torch.full((batch, 1), _LEVELS)], None
+    def sample(batch: int, num_tokens: int = sizes.num_tokens) -> Any:
+        drawn, cache = [torch.full((batch, 1), sizes.levels, device=device)], None
         with torch.inference_mode():
-            for _ in range(_SIDE**2):
+            for _ in range(num_tokens):
                 output = model(input_ids=drawn[-1], past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
                 probabilities = torch.softmax(output.logits[:, -1], dim=-1)

@@ -28,6 +28,7 @@ from rich.table import Table
 from experiments.benchmarks import timing
 from gen_jax import checks, figures, likelihoods, models, sampling
 from gen_jax.files import write_atomically
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.sampling.methods import METHODS, Canvas, methods_of
 from gen_jax.scripts import cli, results, runs
 from gen_jax.scripts.presets import find
@@ -52,6 +53,8 @@ class Options:
     """Sites that naive sampling is timed on."""
     repeats: int = 7
     """Timed runs of each; medians are reported."""
+    precision: Precision = "default"
+    """Of an accelerator's matmuls, in one pass and in all methods."""
     output: str = "runs/benchmark-sampling"
     """Folder for the table as JSON and the plot."""
 
@@ -87,7 +90,8 @@ def main(arguments: Sequence[str]) -> None:
         # Parameters may belong to the image's size; what a scan costs does not depend on them.
         other = model.clone(image_shape=(size, size, model.image_shape[-1]))
         cases.append((other, _random(other), max(options.batch_sizes), ("scan",)))
-    rows = [_measure(*case, options) for case in cli.track(cases, len(cases), "measuring")]
+    with matmul_precision(options.precision):
+        rows = [_measure(*case, options) for case in cli.track(cases, len(cases), "measuring")]
     _report(options, model, rows)
 
 
@@ -201,7 +205,8 @@ def _sampler(model: Any, method: sampling.Method, naive_sites: int) -> Callable[
 def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     parameters = f"{type(model).__name__}, {model.num_layers} layers x {model.features} features"
     environment = results.environment()
-    table = Table(title=f"{parameters}, {environment['device']}, medians of {options.repeats}")
+    how = f"precision {options.precision}, medians of {options.repeats}"
+    table = Table(title=f"{parameters}, {environment['device']}, {how}")
     for column in (
         "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",
         "/ pass", "/ floor", "passes", "x naive", "compile, s",
@@ -233,6 +238,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
         "model": models.to_dict(model),
         "workdir": options.workdir,
         "repeats": options.repeats,
+        "precision": options.precision,
         **environment,
         "rows": rows,
     }

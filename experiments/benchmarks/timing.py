@@ -4,13 +4,15 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Float64
+
+T = TypeVar("T")
 
 
 def compile_call(
@@ -21,9 +23,15 @@ def compile_call(
     `options` are XLA's.
     """
     arguments = jax.device_put(arguments)
+    compiled, taken = timed(lambda: jax.jit(function).lower(*arguments).compile(options))
+    return lambda: compiled(*arguments), taken
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    """What the function gives, and the seconds that it took."""
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile(options)
-    return lambda: compiled(*arguments), time.perf_counter() - start
+    result = function()
+    return result, time.perf_counter() - start
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -80,10 +88,11 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     Bodies of scans are counted as often as they run (XLA's own analysis counts them once), closed
     taps of masked kernels as work. ValueError for a loop whose length is not known.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return jaxpr_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _count(jaxpr: Jaxpr) -> int:
+def jaxpr_flops(jaxpr: Jaxpr) -> int:
+    """`count_flops` of what is traced already."""
     total = 0
     for equation in jaxpr.eqns:
         params, name = equation.params, equation.primitive.name
@@ -100,10 +109,10 @@ def _count(jaxpr: Jaxpr) -> int:
         elif name == "while":
             raise ValueError("the arithmetic of a while loop cannot be counted beforehand")
         elif name == "cond":
-            total += max(_count(branch.jaxpr) for branch in params["branches"])
+            total += max(jaxpr_flops(branch.jaxpr) for branch in params["branches"])
         else:
             times = params["length"] if name == "scan" else 1
-            total += times * sum(_count(inner) for inner in _inner(params))
+            total += times * sum(jaxpr_flops(inner) for inner in _inner(params))
     return total
 
 

@@ -23,6 +23,7 @@ from rich.table import Table
 from experiments.benchmarks import timing
 from gen_jax import models, training
 from gen_jax.files import write_atomically
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.scripts import cli, results, runs
 from gen_jax.scripts.presets import find
 from gen_jax.xla import compiler_options
@@ -38,6 +39,8 @@ class Options:
     """Images a step."""
     repeats: int = 7
     """Timed runs of each; medians are reported."""
+    precision: Precision = "default"
+    """Of an accelerator's matmuls, in passes, steps and the matmul beside them."""
     output: str = "runs/benchmark-training"
     """Folder for the table as JSON."""
 
@@ -47,10 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     options = cli.parse(Options, "python -m experiments.benchmarks.training", arguments)
     cli.check_counts(batch_sizes=options.batch_sizes, repeats=options.repeats)
     cases = [(name, find(name), batch) for name in options.presets for batch in options.batch_sizes]
-    rows = [
-        {"preset": name, **_measure(preset, batch, options)}
-        for name, preset, batch in cli.track(cases, len(cases), "measuring")
-    ]
+    with matmul_precision(options.precision):
+        rows = [
+            {"preset": name, **_measure(preset, batch, options)}
+            for name, preset, batch in cli.track(cases, len(cases), "measuring")
+        ]
     _report(options, rows)
 
 
@@ -113,7 +117,8 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
 
 def _report(options: Options, rows: list[dict[str, Any]]) -> None:
     environment = results.environment()
-    table = Table(title=f"{environment['device']}, medians of {options.repeats}")
+    how = f"precision {options.precision}, medians of {options.repeats}"
+    table = Table(title=f"{environment['device']}, {how}")
     for column in (
         "preset", "batch", "", "s", "images/s", "GFLOP", "GFLOP/s", "matmul", "/ matmul",
         "compile, s",
@@ -138,7 +143,12 @@ def _report(options: Options, rows: list[dict[str, Any]]) -> None:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "training.json"
-    result = {"repeats": options.repeats, **environment, "rows": rows}
+    result = {
+        "repeats": options.repeats,
+        "precision": options.precision,
+        **environment,
+        "rows": rows,
+    }
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     print(f"wrote {path}")
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from gen_jax import objectives
 from gen_jax.models.shared.protocol import Model, has_code, has_posterior, takes_labels, traits
+from gen_jax.precision import matmul_precision
 from gen_jax.typing import Array, Labels, Levels, Variables
 
 IMAGES = "the first 64 test digits of scikit-learn, enlarged to the image"
@@ -69,7 +70,8 @@ def fixed_scores(
 ) -> np.ndarray:
     """One value an image, in nats: `fixed_measure`. No noise, whose values change between
     versions of JAX."""
-    nats = jax.jit(_scores, static_argnums=0)(model, variables, images, labels)
+    with matmul_precision("highest"):
+        nats = jax.jit(_scores, static_argnums=0)(model, variables, images, labels)
     return np.asarray(nats, np.float64)
 
 

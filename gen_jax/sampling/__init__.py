@@ -16,7 +16,8 @@ Where a block is known whole, completing reads it in one pass if the model has a
 **Noise belongs to an image and a site.** Image n of a key has its own stream of uniform numbers,
 `num_noise` for each site, whatever the batch, the method, the number of devices and JAX's default
 generator. In float64 the images are equal; in float32 a site may differ where its noise lies within
-rounding of a boundary.
+rounding of a boundary. On an accelerator that is so with `precision="highest"`; by default its
+matmuls have fewer digits (`gen_jax.precision`), and more sites differ.
 
 **Levels cannot be NaN.** What is wrong raises, but inside a jit of one's own, where values are not
 known yet, nothing can: there parameters that are not finite, a label that does not exist or a
@@ -24,19 +25,22 @@ temperature below 0 give levels that mean nothing.
 """
 
 from gen_jax.sampling.draw import (
+    Chunk,
     Generation,
-    Request,
     complete,
     complete_in_chunks,
     generate,
     run,
+    run_in_chunks,
     sample,
     sample_in_chunks,
 )
 from gen_jax.sampling.methods import Method, generation_order
 from gen_jax.sampling.noise import prior_codes, site_noise
+from gen_jax.sampling.request import Request, to_complete, to_sample
 
 __all__ = [
+    "Chunk",
     "Generation",
     "Method",
     "Request",
@@ -46,7 +50,10 @@ __all__ = [
     "generation_order",
     "prior_codes",
     "run",
+    "run_in_chunks",
     "sample",
     "sample_in_chunks",
     "site_noise",
+    "to_complete",
+    "to_sample",
 ]

@@ -8,21 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from gen_jax import checks
 from gen_jax.keys import threefry
-from gen_jax.meshes import check_context, data_mesh, in_force
+from gen_jax.meshes import check_context, data_mesh, in_force, replicate
 from gen_jax.models.shared.parameters import check_parameters
-from gen_jax.models.shared.protocol import (
-    Model,
-    check_inputs,
-    has_code,
-    refuse,
-    traits,
-)
+from gen_jax.models.shared.protocol import Model, has_code, traits
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
 from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
+from gen_jax.sampling.request import Request, to_complete, to_sample
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
@@ -30,11 +26,7 @@ from gen_jax.typing import (
     Array,
     ArrayLike,
     Int,
-    Integer,
     Key,
-    Known,
-    Labels,
-    Levels,
     UInt,
     Variables,
 )
@@ -50,23 +42,13 @@ class Generation(NamedTuple):
     """Passes over the whole image, by block_fixed_point over a block; a scan counts as one."""
 
 
-class Request(NamedTuple):
-    """What is to be drawn, and all arrays that it depends on; `generate` and `run` take it."""
+class Chunk(NamedTuple):
+    """Some of the images of a request, on the host."""
 
-    variables: Variables
-    """The model's parameters, as `init` gives them."""
-    key: Key
-    """The key of all images: with an image's number it fixes the image's noise."""
-    ids: Integer[Array | np.ndarray, " B"]
-    """Number of each image under the key: 0 … num_images − 1 are those of `sample`."""
-    given: Levels
-    """Levels `[B, H, W, C]`, kept where `known`; elsewhere of no meaning."""
-    known: Known | None
-    """Which levels are given, bool in the shape of `given`; None if none is."""
-    labels: Labels | None = None
-    """The class of each image, of a model with classes."""
-    temperature: ArrayLike = 1.0
-    """1 draws from the model, 0 takes the most probable level of every site."""
+    images: UInt[np.ndarray, "B H W C"]
+    """Integer levels, as in `Generation`."""
+    passes: int
+    """What it took to draw these."""
 
 
 def sample(
@@ -78,6 +60,7 @@ def sample(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
@@ -86,16 +69,17 @@ def sample(
     `labels`: one an image, or one for all, of a model with classes. `temperature`, a number or a
     traced one: 1 draws from the model, 0 takes the most probable level of every site; a code is
     always drawn from the prior as it is. `method`: see `gen_jax.sampling`; images are the same by
-    all. With a `mesh`, any, the batch is split over all of its devices, and must divide evenly.
+    all. `precision`: see `gen_jax.precision`. With a `mesh`, any, the batch is split over all of
+    its devices, and must divide evenly.
 
     ValueError for labels or parameters that are not this model's, a negative temperature, a method
     that it does not have, and a deterministic auto-encoder, which has no prior; NonFiniteError for
     parameters that are not finite.
     """
-    given, labels = _blank(model, num_images, labels)
-    ids = _numbers(first, len(given))
-    request = Request(variables, key, ids, given, None, labels, temperature)
-    return run(model, request, method=method, mesh=mesh).images
+    request = to_sample(
+        model, variables, key, num_images, labels=labels, temperature=temperature, first=first
+    )
+    return run(model, request, method=method, precision=precision, mesh=mesh).images
 
 
 def complete(
@@ -108,6 +92,7 @@ def complete(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     first: int = 0,
     mesh: Mesh | None = None,
 ) -> UInt[Array, "B H W C"]:
@@ -118,10 +103,10 @@ def complete(
     site has no influence on those before it. The rest is as in `sample`.
     Errors too, and for levels out of range.
     """
-    given, known, labels = _partly_known(model, images, known, labels)
-    ids = _numbers(first, len(given))
-    request = Request(variables, key, ids, given, known, labels, temperature)
-    return run(model, request, method=method, mesh=mesh).images
+    request = to_complete(
+        model, variables, key, images, known, labels=labels, temperature=temperature, first=first
+    )
+    return run(model, request, method=method, precision=precision, mesh=mesh).images
 
 
 def sample_in_chunks(
@@ -134,16 +119,18 @@ def sample_in_chunks(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once.
 
     Errors as in `sample`, at the call and not at the first image.
     """
-    given, labels = _blank(model, num_images, labels)
-    ids = _numbers(0, len(given))
-    request = Request(variables, key, ids, given, None, labels, temperature)
-    return _in_chunks(model, request, chunk_size, method, mesh)
+    request = to_sample(model, variables, key, num_images, labels=labels, temperature=temperature)
+    chunks = run_in_chunks(
+        model, request, chunk_size, method=method, precision=precision, mesh=mesh
+    )
+    return (chunk.images for chunk in chunks)
 
 
 def complete_in_chunks(
@@ -157,26 +144,35 @@ def complete_in_chunks(
     labels: AnyLabels | None = None,
     temperature: ArrayLike = 1.0,
     method: Method = "scan",
+    precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[np.ndarray]:
     """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once.
 
     Errors as in `complete`, at the call and not at the first image.
     """
-    given, known, labels = _partly_known(model, images, known, labels)
-    ids = _numbers(0, len(given))
-    request = Request(variables, key, ids, given, known, labels, temperature)
-    return _in_chunks(model, request, chunk_size, method, mesh)
+    request = to_complete(
+        model, variables, key, images, known, labels=labels, temperature=temperature
+    )
+    chunks = run_in_chunks(
+        model, request, chunk_size, method=method, precision=precision, mesh=mesh
+    )
+    return (chunk.images for chunk in chunks)
 
 
 def run(
-    model: Model, request: Request, *, method: Method = "scan", mesh: Mesh | None = None
+    model: Model,
+    request: Request,
+    *,
+    method: Method = "scan",
+    precision: Precision = "default",
+    mesh: Mesh | None = None,
 ) -> Generation:
-    """`generate`, compiled once for a model, shapes, method and mesh, and split over the mesh.
+    """`generate`, compiled once for a model, shapes and settings, and split over the mesh.
 
     What can be looked at is checked: errors as in `sample`.
     """
-    request, mesh = _checked(model, request, method, mesh, len(request.ids))
+    request, mesh = _checked(model, request, method, precision, mesh, len(request.ids))
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
     # gather fills what is out of range, is one, and stops `jax_debug_nans`.
@@ -184,21 +180,64 @@ def run(
     if traced or isinstance(jax.lax.stop_gradient(request.ids), Tracer):
         check_context(mesh)
         # Only an outermost jit can have options.
-        return _compiled(None)(model, request, method, mesh)
+        return _compiled(None)(model, request, method, precision, mesh)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
-            whole = NamedSharding(mesh, PartitionSpec())
-            variables, key = jax.device_put((request.variables, request.key), whole)
+            variables, key = replicate((request.variables, request.key), mesh)
             request = request._replace(variables=variables, key=key)
-        return _compiled(platform)(model, request, method, mesh)
+        return _compiled(platform)(model, request, method, precision, mesh)
 
 
-def generate(model: Model, request: Request, *, method: Method = "scan") -> Generation:
+def run_in_chunks(
+    model: Model,
+    request: Request,
+    chunk_size: int,
+    *,
+    method: Method = "scan",
+    precision: Precision = "default",
+    mesh: Mesh | None = None,
+) -> Iterator[Chunk]:
+    """What `run` gives, `chunk_size` images at a time; compiled once.
+
+    Errors as in `sample`, at the call and not at the first chunk.
+    """
+    chunk_size = checks.whole("chunk_size", chunk_size, 1)
+    _checked(model, request, method, precision, mesh, chunk_size)
+    count = len(request.ids)
+
+    def chunks() -> Iterator[Chunk]:
+        for start in range(0, count, chunk_size):
+            # As many in the last, which repeats one: one program for all.
+            at = np.minimum(np.arange(start, start + chunk_size), count - 1)
+            chunk = request._replace(
+                ids=request.ids[at],
+                given=request.given[at],
+                known=None if request.known is None else request.known[at],
+                labels=None if request.labels is None else request.labels[at],
+            )
+            result = run(model, chunk, method=method, precision=precision, mesh=mesh)
+            yield Chunk(np.asarray(result.images)[: count - start], int(result.passes))
+
+    return chunks()
+
+
+def generate(
+    model: Model,
+    request: Request,
+    *,
+    method: Method = "scan",
+    precision: Precision = "default",
+) -> Generation:
     """The pure function behind `sample` and `complete`, for use inside any transformation.
 
     Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
+    with matmul_precision(precision):
+        return _generate(model, request, method)
+
+
+def _generate(model: Model, request: Request, method: Method) -> Generation:
     of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
@@ -221,64 +260,17 @@ def generate(model: Model, request: Request, *, method: Method = "scan") -> Gene
     return Generation(levels.reshape(request.given.shape).astype(dtype), passes)
 
 
-def _blank(model: Model, num_images: int, labels: AnyLabels | None) -> tuple[Levels, Labels | None]:
-    """What `Request` says of images that are drawn whole."""
-    of = traits(model)
-    num_images = checks.whole("num_images", num_images, 1)
-    labels = checks.labels(labels, of.num_classes, num_images)
-    # Of no size: a chunk of them is made at a time.
-    given = np.broadcast_to(np.zeros((), np.int32), (num_images, *of.image_shape))
-    return given, labels
-
-
-def _partly_known(
-    model: Model, images: AnyLevels, known: AnyMask, labels: AnyLabels | None
-) -> tuple[Levels, Known, Labels | None]:
-    """What `Request` says of images to complete: int32, a mask of the same shape, and labels."""
-    images, labels = check_inputs(model, images, labels)
-    if has_code(model):
-        refuse(model, "an autoregressive model")
-    if len(images) == 0:
-        raise ValueError(f"images has shape {images.shape}; accepted: at least one image")
-    # As `sample` has them: the same program, whatever integers they were.
-    images = images if isinstance(images, Tracer) else np.asarray(images).astype(np.int32)
-    return images, checks.mask(known, images.shape), labels
-
-
-def _numbers(first: int, count: int) -> Int[np.ndarray, " B"]:
-    """The numbers of `count` images from `first` on."""
-    first = checks.whole("first", first, 0, 2**31 - count)
-    return np.arange(first, first + count, dtype=np.int32)
-
-
-def _in_chunks(
-    model: Model, request: Request, chunk_size: int, method: Method, mesh: Mesh | None
-) -> Iterator[np.ndarray]:
-    """The images of `run`, `chunk_size` at a time: as many in the last, which repeats one."""
-    chunk_size = checks.whole("chunk_size", chunk_size, 1)
-    _checked(model, request, method, mesh, chunk_size)
-    count = len(request.ids)
-
-    def chunks() -> Iterator[np.ndarray]:
-        for start in range(0, count, chunk_size):
-            at = np.minimum(np.arange(start, start + chunk_size), count - 1)
-            chunk = request._replace(
-                ids=request.ids[at],
-                given=request.given[at],
-                known=None if request.known is None else request.known[at],
-                labels=None if request.labels is None else request.labels[at],
-            )
-            images = run(model, chunk, method=method, mesh=mesh).images
-            yield np.asarray(images)[: count - start]
-
-    return chunks()
-
-
 def _checked(
-    model: Model, request: Request, method: Method, mesh: Mesh | None, batch: int
+    model: Model,
+    request: Request,
+    method: Method,
+    precision: Precision,
+    mesh: Mesh | None,
+    batch: int,
 ) -> tuple[Request, Mesh | None]:
     """The request in the model's types, and the mesh along one axis, for batches of `batch`."""
     _check_method(model, method)
+    checks.choice("precision", precision, Precision)
     dtype, temperature = np.dtype(traits(model).real_dtype), request.temperature
     if isinstance(temperature, Tracer):
         if temperature.shape != ():
@@ -300,13 +292,15 @@ def _checked(
 @functools.cache
 def _compiled(platform: str | None) -> Callable[..., Generation]:
     options = {} if platform is None else compiler_options("sampling", platform)
-    static = ("model", "method", "mesh")
+    static = ("model", "method", "precision", "mesh")
     return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
 
 
-def _spread(model: Model, request: Request, method: Method, mesh: Mesh | None) -> Generation:
+def _spread(
+    model: Model, request: Request, method: Method, precision: Precision, mesh: Mesh | None
+) -> Generation:
     def local(request: Request) -> Generation:
-        result = generate(model, request, method=method)
+        result = generate(model, request, method=method, precision=precision)
         return Generation(result.images, result.passes[None])
 
     if mesh is not None:

@@ -1,7 +1,6 @@
 """Complete test images of which a part is known: `gen_jax complete WORKDIR`."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -46,17 +45,17 @@ def complete(options: Options) -> Path:
     source = runs.load_images(run, options)
     originals, labels = source.split.images[: options.num_images], source.split.labels
     count, ways = len(originals), options.num_completions
-    in_chunks = functools.partial(
-        sampling.complete_in_chunks,
+    request = sampling.to_complete(
         run.model,
         run.variables,
         key,
         np.repeat(originals, ways, axis=0),
         known,
         labels=None if labels is None else np.repeat(labels[:count], ways),
+        temperature=options.temperature,
     )
-    completed = drawing.draw(in_chunks, count * ways, options, "completing")
-    completions = completed.reshape(count, ways, *originals.shape[1:])
+    drawn = drawing.draw(run.model, request, options, "completing")
+    completions = drawn.images.reshape(count, ways, *originals.shape[1:])
     path = results.save_arrays(
         folder / "completions.npz",
         originals=originals,
@@ -69,6 +68,7 @@ def complete(options: Options) -> Path:
         f"{ways} completions of {count} images, {source.name} (columns: original, known, "
         f"completions); wrote {path}"
     )
+    drawing.say_passes(run.model, drawn, options.method)
     results.picture(
         figures.save_completions,
         originals[:40],

@@ -1,12 +1,14 @@
 """What drawing and completing share: their options, and images chunk by chunk on all devices."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from gen_jax import sampling, training
+from gen_jax.models.shared.protocol import Model, has_blocks
+from gen_jax.precision import Precision
 from gen_jax.scripts import cli, runs
 from gen_jax.typing import Json
 
@@ -19,22 +21,47 @@ class DrawOptions(runs.RunOptions):
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
     """How: all draw the same images. scan suits any number, block_fixed_point a few at a time."""
+    precision: Precision = "default"
+    """Of an accelerator's matmuls: highest for float32 where JAX's default has fewer digits."""
     chunk_size: int = 256
     """Images drawn at once: the fewer, the less memory."""
 
 
-def draw(
-    in_chunks: Callable[..., Iterator[np.ndarray]], count: int, options: DrawOptions, what: str
-) -> np.ndarray:
-    """All `count` images of one of the `…_in_chunks` of `gen_jax.sampling`, its images given."""
+class Drawn(NamedTuple):
+    """What was drawn, chunk by chunk."""
+
+    images: np.ndarray
+    """All images, as levels."""
+    passes: tuple[int, ...]
+    """How many passes each chunk took."""
+
+
+def draw(model: Model, request: sampling.Request, options: DrawOptions, what: str) -> Drawn:
+    """All images of the request, in chunks on all devices, with a progress bar."""
+    count = len(request.ids)
     mesh = training.make_mesh() if jax.device_count() > 1 else None
     chunk_size = min(options.chunk_size, count)
     if mesh is not None:
         chunk_size = cli.round_up(chunk_size, mesh.size)
-    chunks = in_chunks(
-        chunk_size=chunk_size, temperature=options.temperature, method=options.method, mesh=mesh
+    chunks = sampling.run_in_chunks(
+        model, request, chunk_size, method=options.method, precision=options.precision, mesh=mesh
     )
-    return np.concatenate(list(cli.track(chunks, -(-count // chunk_size), what)))
+    drawn = list(cli.track(chunks, -(-count // chunk_size), what))
+    images = np.concatenate([chunk.images for chunk in drawn])
+    return Drawn(images, tuple(chunk.passes for chunk in drawn))
+
+
+def say_passes(model: Model, drawn: Drawn, method: sampling.Method) -> None:
+    """Says how many passes a method took whose passes are not one; a range over the chunks."""
+    if method == "scan":
+        return
+    sites, low, high = sampling.generation_order(model).size, min(drawn.passes), max(drawn.passes)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    over = f"the whole image, of {sites} sites"
+    if method == "block_fixed_point" and has_blocks(model):
+        over = f"a block, of which an image of {sites} sites has {len(model.blocks())}"
+    chunk = f" for each of {len(drawn.passes)} chunks" if len(drawn.passes) > 1 else ""
+    cli.say(f"{method} took {number} passes over {over}{chunk}")
 
 
 def record(options: DrawOptions, run: runs.Run) -> Json:
@@ -44,5 +71,6 @@ def record(options: DrawOptions, run: runs.Run) -> Json:
         "seed": options.seed,
         "temperature": options.temperature,
         "method": options.method,
+        "precision": options.precision,
         "step": run.step,
     }

@@ -11,6 +11,7 @@ import numpy as np
 from gen_jax import data, figures, objectives, training
 from gen_jax.files import write_atomically
 from gen_jax.models.shared.protocol import has_code, has_posterior, takes_labels
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Json
 
@@ -27,6 +28,8 @@ class Options(runs.ImageOptions):
     """Codes of an image in memory at once."""
     classify: bool = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
+    precision: Precision = "highest"
+    """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
     scores: Literal["npz", "csv"] = "npz"
     """Kind of the file with one value an image."""
 
@@ -44,7 +47,8 @@ def evaluate(options: Options) -> Json:
     folder = results.output_folder(options, run)
     source = runs.load_images(run, options)
     split, name = source.split, results.name_for(folder, "evaluation", source)
-    measured = measure(run, source, options)
+    with matmul_precision(options.precision):
+        measured = measure(run, source, options)
     path = results.save_json(folder / f"evaluation-{name}.json", measured.result)
     each = _save_scores(folder / f"evaluation-{name}.{options.scores}", measured.columns)
     for line in (*measured.lines, f"wrote {path}, and {each} with one value an image"):
@@ -52,7 +56,10 @@ def evaluate(options: Options) -> Json:
     if not has_code(run.model):
         some = slice(0, 12)
         labels = None if split.labels is None else split.labels[some]
-        nats = objectives.log_likelihood_map(run.model, run.variables, split.images[some], labels)
+        with matmul_precision(options.precision):
+            nats = objectives.log_likelihood_map(
+                run.model, run.variables, split.images[some], labels
+            )
         path = folder / f"surprise-{name}.png"
         results.picture(
             figures.save_site_map, split.images[some], np.asarray(nats), source.levels, path
@@ -101,6 +108,7 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
             key,
             objective,
             mesh,
+            options.precision,
         )
 
     objective = run.objective.report
@@ -115,6 +123,7 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
         "split": name,
         "fingerprint": source.fingerprint,
         "binarization": source.binarization,
+        "precision": options.precision,
         "levels": source.levels,
         "augmentation": run.augmentation,
         "model": run.record["model"],

@@ -231,7 +231,7 @@ def training_command(name: str, record: Json) -> str:
 
     ValueError if no preset with options does.
     """
-    wanted = _settings_of(record)
+    wanted = _settings_of(with_defaults(record))
     found = {}
     for preset, experiment in PRESETS.items():
         have = _settings_of(record_of(experiment))

@@ -15,6 +15,7 @@ import numpy as np
 
 from gen_jax import figures, inversion, objectives
 from gen_jax.models.shared.protocol import CodeModel, has_posterior, takes_labels, with_code
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Array, Json, Labels, Variables
 
@@ -33,6 +34,8 @@ class Options(runs.ImageOptions):
     """Steps of Adam from each start."""
     prior_weight: float = 1.0
     """Weight of log p(z) in the inversion: 1 for the mode of p(z | x), 0 for that of p(x | z)."""
+    precision: Precision = "highest"
+    """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
     plane: int = 20
     """Images on each side of the picture of the plane, for two latents."""
 
@@ -44,6 +47,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def reconstruct(options: Options) -> Json:
     """The errors as a dict, also written to reconstructions-SPLIT.json."""
+    with matmul_precision(options.precision):
+        return _reconstruct(options)
+
+
+def _reconstruct(options: Options) -> Json:
     cli.check_counts(num_images=options.num_images, plane=options.plane)
     key = cli.noise_key(options.seed)
     run = runs.open_run(options.workdir, options.step)
@@ -83,6 +91,7 @@ def reconstruct(options: Options) -> Json:
         "split": name,
         "fingerprint": source.fingerprint,
         "images": len(images),
+        "precision": options.precision,
         "step": run.step,
     }
     for way, fit in fits.items():

@@ -1,7 +1,6 @@
 """Draw images from a trained run: `gen_jax sample WORKDIR`."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +38,12 @@ def sample(options: Options) -> Path:
     labels = runs.labels_for(run.model, options.num_images, options.label, names)
     folder = results.output_folder(options, run)
     count = options.num_images
-    in_chunks = functools.partial(
-        sampling.sample_in_chunks, run.model, run.variables, key, count, labels=labels
+    request = sampling.to_sample(
+        run.model, run.variables, key, count, labels=labels, temperature=options.temperature
     )
     start = time.perf_counter()
-    images = drawing.draw(in_chunks, count, options, "drawing")
+    drawn = drawing.draw(run.model, request, options, "drawing")
+    images = drawn.images
     seconds = time.perf_counter() - start
     path = results.save_arrays(
         folder / "samples.npz",
@@ -55,6 +55,7 @@ def sample(options: Options) -> Path:
         f"{len(images)} images in {seconds:.1f} s, compilation included, by {options.method}; "
         f"wrote {path}"
     )
+    drawing.say_passes(run.model, drawn, options.method)
 
     shown = slice(0, 400)
     grid = runs.class_columns(names if options.label is None else None, len(images))

@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gen_jax import memory, meshes
+from gen_jax.precision import Precision, matmul_precision
 from gen_jax.training import runtime_log
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import (
@@ -146,6 +147,7 @@ def compile_train_step(
     optimizer: OptimizerConfig,
     num_steps: int,
     accumulate: int = 1,
+    precision: Precision = "default",
 ) -> StepFunction:
     """`train_step` on the mesh, compiled at its first call; its metrics have learning_rate too.
 
@@ -157,16 +159,17 @@ def compile_train_step(
 
     def step(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, dict[str, Array]]:
         learning_rate = schedule(state.step)
-        state, metrics = train_step(
-            state,
-            batch,
-            key,
-            model=model,
-            objective=objective,
-            optimizer=transformation,
-            ema_decay=optimizer.ema_decay,
-            accumulate=accumulate,
-        )
+        with matmul_precision(precision):
+            state, metrics = train_step(
+                state,
+                batch,
+                key,
+                model=model,
+                objective=objective,
+                optimizer=transformation,
+                ema_decay=optimizer.ema_decay,
+                accumulate=accumulate,
+            )
         return state, {**metrics, "learning_rate": jnp.asarray(learning_rate)}
 
     return jax.jit(

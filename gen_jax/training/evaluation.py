@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gen_jax import meshes, objectives
-from gen_jax.training.devices import make_mesh, put_batch, replicated, to_host
+from gen_jax.precision import Precision, matmul_precision
+from gen_jax.training.devices import make_mesh, put_batch, to_host
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
 from gen_jax.typing import Array, Json, Key, Nats
@@ -85,9 +86,10 @@ def evaluate(
     key: Key,
     objective: Objective,
     mesh: Mesh | None = None,
+    precision: Precision = "highest",
 ) -> Evaluation:
     """The mean of `score`. Raises ValueError if there are no examples."""
-    return score(model, params, batches, key, objective, mesh).mean()
+    return score(model, params, batches, key, objective, mesh, precision).mean()
 
 
 def score(
@@ -97,23 +99,30 @@ def score(
     key: Key,
     objective: Objective,
     mesh: Mesh | None = None,
+    precision: Precision = "highest",
 ) -> Scores:
     """The objective of every example of `batches`, once each and in order, padding left out.
 
     Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
+    Matmuls are in all of float32, on an accelerator too, unless `precision` says otherwise.
     Raises ValueError if there are no batches.
     """
     mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)
     with meshes.in_force(mesh):
-        params, key = jax.device_put((params, key), replicated(mesh))
+        params, key = meshes.replicate((params, key), mesh)
         for i, batch in enumerate(batches):
             _, height, width, channels = batch["images"].shape
             image_shape = (height, width, channels)
             batch = put_batch(batch, mesh)
             nats, terms = step(
-                params, batch, jax.random.fold_in(key, i), model=model, objective=objective
+                params,
+                batch,
+                jax.random.fold_in(key, i),
+                model=model,
+                objective=objective,
+                precision=precision,
             )
             # Read a batch only once the next is on its way.
             if previous is not None:
@@ -127,12 +136,19 @@ def score(
 
 
 def eval_step(
-    params: Tree, batch: Batch, key: Key, *, model: Module, objective: Objective
+    params: Tree,
+    batch: Batch,
+    key: Key,
+    *,
+    model: Module,
+    objective: Objective,
+    precision: Precision = "highest",
 ) -> tuple[Nats, dict[str, Array]]:
     """The objective of each image in nats and its terms, exactly 0 where the mask is False."""
     mask = jnp.asarray(batch["mask"])
     inputs = {name: value for name, value in batch.items() if name != "mask"}
-    nats, terms = objective(model, {"params": params}, inputs, key)
+    with matmul_precision(precision):
+        nats, terms = objective(model, {"params": params}, inputs, key)
     values = {"nats": nats, **terms}
     # `where`, not a product: padding may give inf or NaN.
     values = {name: _where(mask, x) for name, x in values.items()}
@@ -143,7 +159,7 @@ def eval_step(
 def _compiled_eval_step(platform: str) -> Callable[..., tuple[Nats, dict[str, Array]]]:
     return jax.jit(
         eval_step,
-        static_argnames=("model", "objective"),
+        static_argnames=("model", "objective", "precision"),
         compiler_options=compiler_options("evaluation", platform) or None,
     )
 

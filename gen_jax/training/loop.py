@@ -102,6 +102,7 @@ def train(
         optimizer=config.optimizer,
         num_steps=config.steps,
         accumulate=config.accumulate,
+        precision=config.precision,
     )
     record, weights = _record(model, objective, data, config), None
     if init_from is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from gen_jax import checks
+from gen_jax.precision import Precision
 from gen_jax.training.state import OptimizerConfig
 
 
@@ -28,6 +29,8 @@ class TrainConfig:
     """Steps between sample grids; 0 for none."""
     keep: int = 2
     """How many of the last checkpoints are kept, beside the best by validation."""
+    precision: Precision = "default"
+    """Of an accelerator's matmuls in training: see `gen_jax.precision`. Validation has highest."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     """Optimiser, learning rate and EMA."""
 
@@ -36,4 +39,5 @@ class TrainConfig:
         least |= {"eval_batch_size": 1, "log_every": 1, "keep": 1, "sample_every": 0}
         for name, value in least.items():
             checks.whole(name, getattr(self, name), value)
+        checks.choice("precision", self.precision, Precision)
         checks.whole("seed", self.seed, 0, 2**63 - 1)

@@ -1,5 +1,7 @@
 """experiments.complete: what is known stays, the rest is drawn."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,17 @@ def test_completes_half_hidden_test_images(tiny_run):
     np.testing.assert_array_equal(completions[:, :, :2], originals[:, None, :2].repeat(2, 1))
     assert (completions[:, 0] != completions[:, 1]).any()
     assert (completions[:, :, 2:] != originals[:, None, 2:]).any()
+
+
+def test_says_how_many_passes_it_took(tiny_run, tmp_path):
+    """Blocks known whole take one pass each, the first of two halves."""
+    options = ("--num-images=2", "--num-completions=1", f"--output={tmp_path}")
+    result = command("complete", tiny_run, "--method=block_fixed_point", *options)
+    pattern = (
+        r"^block_fixed_point took (\d+) passes over a block, of which an image of 16 sites has 4$"
+    )
+    (passes,) = re.findall(pattern, result.stdout, re.MULTILINE)
+    assert 4 <= int(passes) <= 2 + 2 * 5
 
 
 @pytest.mark.parametrize("known", ["left", "centre", "checkerboard"])

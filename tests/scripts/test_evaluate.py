@@ -29,6 +29,7 @@ def test_evaluates_the_whole_test_split(tiny_run):
     assert written["data"] == "digits"
     assert written["split"] == "test"
     assert written["binarization"] == "none"
+    assert written["precision"] == "highest"
     assert written["parameters"] == sum(x.size for x in jax.tree.leaves(variables))
     assert (tiny_run / "surprise-test.png").stat().st_size > 1000
 

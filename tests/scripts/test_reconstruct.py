@@ -33,7 +33,16 @@ def test_errors_are_those_of_the_codes(tiny_vae_run, split):
     assert result["encoder"]["nats_standard_error"] == pytest.approx(
         fit.std(ddof=1) / np.sqrt(7), rel=1e-4
     )
-    assert set(result) == {"split", "data", "fingerprint", "images", "step", "encoder", "inversion"}
+    assert set(result) == {
+        "split",
+        "data",
+        "fingerprint",
+        "images",
+        "precision",
+        "step",
+        "encoder",
+        "inversion",
+    }
     for name in ("reconstructions-test", "interpolations", "plane"):
         assert (tiny_vae_run / f"{name}.png").stat().st_size > 500
 
@@ -82,7 +91,7 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
     result = reconstruct.reconstruct(
         reconstruct.Options(workdir, num_images=4, num_steps=5, num_starts=1, plane=3)
     )
-    assert set(result) - {"split", "data", "fingerprint", "images", "step"} == ways
+    assert set(result) - {"split", "data", "fingerprint", "images", "precision", "step"} == ways
     if preset == "implicit-autoencoder-digits":
         learned = reconstruct.reconstruct(
             reconstruct.Options(workdir, "train", num_images=4, num_steps=5, num_starts=1, plane=3)

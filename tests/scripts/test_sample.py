@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 import gen_jax
-from gen_jax import sampling
+from gen_jax import sampling, training
 from gen_jax.scripts import sample
 from tests.scripts.conftest import command
 
@@ -23,6 +24,28 @@ def test_writes_the_samplers_images(tiny_run):
         assert picture.size[0] > 100
     with Image.open(tiny_run / "samples.gif") as animation:
         assert getattr(animation, "n_frames", 1) > 8
+
+
+@pytest.mark.parametrize(
+    ("method", "over"),
+    [
+        ("block_fixed_point", "a block, of which an image of 16 sites has 4"),
+        ("fixed_point", "the whole image, of 16 sites"),
+    ],
+)
+def test_says_how_many_passes_it_took(tiny_run, tmp_path, method, over):
+    """The fewest and the most of its chunks; the scan, which takes one, says nothing."""
+    options = ("--num-images=6", "--chunk-size=4", f"--output={tmp_path}", "--no-animate")
+    result = command("sample", tiny_run, f"--method={method}", *options)
+    assert result.returncode == 0, result.stderr
+    model, variables = gen_jax.load(tiny_run)
+    request = sampling.to_sample(model, variables, jax.random.key(0), 6)
+    chunks = sampling.run_in_chunks(model, request, 4, method=method, mesh=training.make_mesh())
+    passes = [chunk.passes for chunk in chunks]
+    number = str(passes[0]) if len(set(passes)) == 1 else f"{min(passes)} to {max(passes)}"
+    line = f"{method} took {number} passes over {over} for each of 2 chunks"
+    assert line in result.stdout.splitlines()
+    assert " passes over " not in command("sample", tiny_run, *options).stdout
 
 
 def test_label_decides_the_class(tiny_class_run):

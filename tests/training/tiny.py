@@ -85,6 +85,7 @@ def compiled(config):
         optimizer=config.optimizer,
         num_steps=config.steps,
         accumulate=config.accumulate,
+        precision=config.precision,
     )
 
 

@@ -27,11 +27,14 @@ def test_measures_every_method(tmp_path, monkeypatch):
         "8",
         "--repeats=2",
         "--naive-sites=3",
+        "--precision=highest",
         f"--output={tmp_path}",
     )
     assert result.returncode == 0, result.stderr
     assert "3 of 36 sites, scaled" in " ".join(result.stdout.split())
+    assert "precision highest" in " ".join(result.stdout.split())
     written = json.loads((tmp_path / "sampling.json").read_text())
+    assert written["precision"] == "highest"
     assert [(row["batch"], row["sites"]) for row in written["rows"]] == [(1, 36), (2, 36), (2, 64)]
     for row in written["rows"][:2]:
         assert set(row["methods"]) == {"scan", "naive", "fixed_point", "block_fixed_point"}
