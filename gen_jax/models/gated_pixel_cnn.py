@@ -171,7 +171,7 @@ class GatedPixelCNNCarry(NamedTuple):
     layers: tuple[GatedCarry, ...]
     window: Float[Array, "B SI"]
     """The pixels to the left that the first layer reads, flattened."""
-    windows: Float[Array, "layers B SF"]
+    windows: Float[Array, "layers B SI"]
     """Those of each later layer, in the horizontal stack."""
 
 
