@@ -12,6 +12,7 @@ import pytest
 
 from gen_jax import likelihoods, models
 from gen_jax.models.shared.parameters import abstract_variables
+from gen_jax.models.shared.protocol import num_phases
 
 
 class Row(NamedTuple):
@@ -197,17 +198,27 @@ def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> ja
         assert sorted(seen) == list(range(blocks.shape[-1])), "every site of a step is drawn"
         return carry, jnp.stack([seen[i] for i in range(blocks.shape[-1])])
 
+    phases = num_phases(model)
+
     def block(state: Any, inputs: Any) -> Any:
-        carry, previous = state
-        index, levels = inputs
-        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
-        carry, params = jax.lax.scan(step, carry, (context, levels))
-        return (carry, levels), params
+        """One block of each phase."""
+        (carry, previous), found = state, []
+        for phase in range(phases):
+            index, levels = inputs[0][phase], inputs[1][phase]
+            of_phase = {"phase": phase} if phases > 1 else {}
+            carry, context = model.apply(
+                variables, carry, index, previous, method="begin_block", **of_phase
+            )
+            carry, params = jax.lax.scan(step, carry, (context, levels))
+            previous = levels
+            found.append(params)
+        return (carry, previous), jnp.stack(found)
 
     carry = model.apply(variables, images.shape[0], labels, method="init_carry")
     # Before the first block nothing may be read: a level that exists, but not 0.
     before = jnp.ones_like(given[0])
-    _, params = jax.lax.scan(block, (carry, before), (jnp.arange(len(blocks)), given))
+    inputs = (jnp.arange(len(blocks)).reshape(-1, phases), given.reshape(-1, phases, *before.shape))
+    _, params = jax.lax.scan(block, (carry, before), inputs)
     params = params.reshape(-1, *params.shape[-2:])
     flat = blocks.reshape(-1)
     position = np.empty(flat.max() + 1, np.int64)

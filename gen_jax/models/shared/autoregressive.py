@@ -36,6 +36,11 @@ class AutoregressiveModel(ImageModel):
     `block(carry, context, levels [T, S, B, V])`, from the carry and context of `begin_block`, is
     `step` for all steps of a block. It gives the carry after the block and the parameters
     `[T, S, B, P]` of all its sites, each a function of earlier sites only.
+
+    Where what is computed differs from block to block, a model says how many kinds take turns,
+    `phases`: block b is of kind b mod `phases`, of which `blocks()` must have equally many, and
+    `begin_block(carry, block, previous, phase)` is told which, a Python int. A `step` knows it by
+    the form of its context.
     """
 
     features: int = 64

@@ -166,6 +166,11 @@ def has_blocks(model: object) -> TypeGuard[BlockModel]:
     return hasattr(type(model), "blocks")
 
 
+def num_phases(model: Model) -> int:
+    """How many kinds of blocks take turns (`AutoregressiveModel`): one unless it says so."""
+    return getattr(model, "phases", 1)
+
+
 def has_next_site_view(model: Model) -> bool:
     """Whether `scan` can sample it."""
     return all(hasattr(type(model), name) for name in _NEXT_SITE)
