@@ -45,15 +45,12 @@ class AutoregressiveModel(ImageModel):
 
     features: int = 64
     """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
-    num_layers: int = 7
-    """Number of layers; the first convolution of PixelCNN and PixelRNN is not one of them."""
     dropout: float = 0.0
     """Dropout rate in [0, 1); active only where a `dropout` rng is passed, as in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole("features", self.features, 1)
-        checks.whole("num_layers", self.num_layers, 1)
         checks.real("dropout", self.dropout, 0, 1)
 
     # The whole-image view.
