@@ -24,6 +24,12 @@ class Row(NamedTuple):
     model: type
     small: dict[str, Any]
     deep: dict[str, Any]
+    multiple: int = 1
+    """What heights and widths are multiples of."""
+    depth: str = "num_layers"
+    """The field that says how many layers."""
+    whole_pixels: bool = False
+    """Whether it takes only likelihoods with one site a pixel."""
 
 
 _TRANSFORMER = {"features": 8, "num_layers": 2, "num_heads": 2}
@@ -38,6 +44,14 @@ MODELS = {
         models.GatedPixelCNN,
         {"features": 6, "num_layers": 2, "first_kernel_size": 3},
         {"features": 12, "num_layers": 3, "first_kernel_size": 5},
+    ),
+    "PixelCNNPlusPlus": Row(
+        models.PixelCNNPlusPlus,
+        {"features": 4, "num_resnets": 1},
+        {"features": 6, "num_resnets": 2},
+        multiple=4,
+        depth="num_resnets",
+        whole_pixels=True,
     ),
     "RowLSTM": Row(
         models.RowLSTM,
@@ -78,6 +92,7 @@ LIKELIHOODS = {
 # What attention reaches and what a token is do not depend on each other: two kinds suffice.
 _FEWER = {"ImageTransformer-full": ("bernoulli", "categorical-rgb")}
 _FEWER["ImageTransformer-1d"] = _FEWER["ImageTransformer-full"]
+_FEWER["PixelCNNPlusPlus"] = ("bernoulli", "categorical", "categorical-rgb")
 CASES = [(name, case) for name in MODELS for case in _FEWER.get(name, LIKELIHOODS)]
 # A likelihood does not know the model. Causality, normalisation and two views are shown for every
 # case; what rests on them needs every model with one likelihood, and every likelihood with one.
@@ -96,12 +111,24 @@ TINY = [
     ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
     ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
 ]
+SMALLEST = ("bernoulli", (4, 4), likelihoods.Bernoulli())
+"""The smallest that a model takes whose height and width are multiples of 4: 65,536 images."""
 
 
 def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) -> Any:
-    """A small model of the tables above; `fields` override."""
+    """A small model of the tables above; `fields` override.
+
+    Where the model takes no such size, it is of the next one that it does; where no channels one by
+    one, they are those of a mixture.
+    """
     row = MODELS[name]
+    size = tuple(-(-side // row.multiple) * row.multiple for side in size)
+    if "num_layers" in fields:
+        fields[row.depth] = fields.pop("num_layers")
     distribution, channels, num_classes = LIKELIHOODS[case]
+    distribution = fields.pop("likelihood", distribution)
+    if row.whole_pixels and distribution.sites(channels) > 1:
+        distribution = likelihoods.DiscretizedLogisticMixture(distribution.levels, 2)
     common = {"likelihood": distribution, "num_classes": num_classes}
     return row.model(**{"image_shape": (*size, channels), **common, **row.small, **fields})
 

@@ -53,7 +53,7 @@ class Model(Protocol):
         """p(pixel | parameters)."""
         ...
 
-    def init(self, rngs: Key, *args: Any, **kwargs: Any) -> Any:
+    def init(self, rngs: Key | dict[str, Key], *args: Any, **kwargs: Any) -> Any:
         """New variables, from a key, images and labels."""
         ...
 
