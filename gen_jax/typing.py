@@ -24,6 +24,10 @@ F F2 F4  features of a map; two and four times as many, where they are gated
 I O      features that a layer reads, and gives
 J        features of its second input, beside the first
 G G2     features of one channel group that a layer reads, and gives
+W2 H2    columns and rows at half the resolution, or at twice
+L L2     layers side by side, and twice as many
+C1       channels of a pixel, and one of ones
+TI TO    what all taps of a kernel read, or give, flattened
 D        features of a head of attention
 Q        queries of attention
 SI       the pixels to the left of one pixel, flattened

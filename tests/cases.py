@@ -12,6 +12,7 @@ import pytest
 
 from gen_jax import likelihoods, models
 from gen_jax.models.shared.parameters import abstract_variables
+from gen_jax.models.shared.protocol import num_phases
 
 
 class Row(NamedTuple):
@@ -23,6 +24,12 @@ class Row(NamedTuple):
     model: type
     small: dict[str, Any]
     deep: dict[str, Any]
+    multiple: int = 1
+    """What heights and widths are multiples of."""
+    depth: str = "num_layers"
+    """The field that says how many layers."""
+    whole_pixels: bool = False
+    """Whether it takes only likelihoods with one site a pixel."""
 
 
 _TRANSFORMER = {"features": 8, "num_layers": 2, "num_heads": 2}
@@ -37,6 +44,14 @@ MODELS = {
         models.GatedPixelCNN,
         {"features": 6, "num_layers": 2, "first_kernel_size": 3},
         {"features": 12, "num_layers": 3, "first_kernel_size": 5},
+    ),
+    "PixelCNNPlusPlus": Row(
+        models.PixelCNNPlusPlus,
+        {"features": 4, "num_resnets": 1},
+        {"features": 6, "num_resnets": 2},
+        multiple=4,
+        depth="num_resnets",
+        whole_pixels=True,
     ),
     "RowLSTM": Row(
         models.RowLSTM,
@@ -77,6 +92,7 @@ LIKELIHOODS = {
 # What attention reaches and what a token is do not depend on each other: two kinds suffice.
 _FEWER = {"ImageTransformer-full": ("bernoulli", "categorical-rgb")}
 _FEWER["ImageTransformer-1d"] = _FEWER["ImageTransformer-full"]
+_FEWER["PixelCNNPlusPlus"] = ("bernoulli", "categorical", "categorical-rgb")
 CASES = [(name, case) for name in MODELS for case in _FEWER.get(name, LIKELIHOODS)]
 # A likelihood does not know the model. Causality, normalisation and two views are shown for every
 # case; what rests on them needs every model with one likelihood, and every likelihood with one.
@@ -95,12 +111,24 @@ TINY = [
     ("categorical-rgb", (1, 2), likelihoods.Categorical(2)),
     ("mixture-rgb", (1, 2), likelihoods.DiscretizedLogisticMixture(2, 2)),
 ]
+SMALLEST = ("bernoulli", (4, 4), likelihoods.Bernoulli())
+"""The smallest that a model takes whose height and width are multiples of 4: 65,536 images."""
 
 
 def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) -> Any:
-    """A small model of the tables above; `fields` override."""
+    """A small model of the tables above; `fields` override.
+
+    Where the model takes no such size, it is of the next one that it does; where no channels one by
+    one, they are those of a mixture.
+    """
     row = MODELS[name]
+    size = tuple(-(-side // row.multiple) * row.multiple for side in size)
+    if "num_layers" in fields:
+        fields[row.depth] = fields.pop("num_layers")
     distribution, channels, num_classes = LIKELIHOODS[case]
+    distribution = fields.pop("likelihood", distribution)
+    if row.whole_pixels and distribution.sites(channels) > 1:
+        distribution = likelihoods.DiscretizedLogisticMixture(distribution.levels, 2)
     common = {"likelihood": distribution, "num_classes": num_classes}
     return row.model(**{"image_shape": (*size, channels), **common, **row.small, **fields})
 
@@ -197,17 +225,27 @@ def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> ja
         assert sorted(seen) == list(range(blocks.shape[-1])), "every site of a step is drawn"
         return carry, jnp.stack([seen[i] for i in range(blocks.shape[-1])])
 
+    phases = num_phases(model)
+
     def block(state: Any, inputs: Any) -> Any:
-        carry, previous = state
-        index, levels = inputs
-        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
-        carry, params = jax.lax.scan(step, carry, (context, levels))
-        return (carry, levels), params
+        """One block of each phase."""
+        (carry, previous), found = state, []
+        for phase in range(phases):
+            index, levels = inputs[0][phase], inputs[1][phase]
+            of_phase = {"phase": phase} if phases > 1 else {}
+            carry, context = model.apply(
+                variables, carry, index, previous, method="begin_block", **of_phase
+            )
+            carry, params = jax.lax.scan(step, carry, (context, levels))
+            previous = levels
+            found.append(params)
+        return (carry, previous), jnp.stack(found)
 
     carry = model.apply(variables, images.shape[0], labels, method="init_carry")
     # Before the first block nothing may be read: a level that exists, but not 0.
     before = jnp.ones_like(given[0])
-    _, params = jax.lax.scan(block, (carry, before), (jnp.arange(len(blocks)), given))
+    inputs = (jnp.arange(len(blocks)).reshape(-1, phases), given.reshape(-1, phases, *before.shape))
+    _, params = jax.lax.scan(block, (carry, before), inputs)
     params = params.reshape(-1, *params.shape[-2:])
     flat = blocks.reshape(-1)
     position = np.empty(flat.max() + 1, np.int64)

@@ -14,6 +14,7 @@ from .cases import (
     CASES,
     LIKELIHOODS,
     MODELS,
+    SMALLEST,
     TINY,
     dependencies,
     every_case,
@@ -111,15 +112,26 @@ def test_blind_spot_stays_at_any_depth():
 # Normalisation.
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "tolerance"),
+ENUMERATED = [
     # The likelihoods, and their float32, are the same for all models.
-    [(name, "float64", 1e-10) for name in MODELS] + [("GatedPixelCNN", "float32", 1e-5)],
+    (name, *tiny, dtype, tolerance)
+    for name, dtype, tolerance in [
+        *((name, "float64", 1e-10) for name in MODELS),
+        ("GatedPixelCNN", "float32", 1e-5),
+    ]
+    for tiny in (TINY if MODELS[name].multiple == 1 else [SMALLEST])
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "size", "likelihood", "dtype", "tolerance"),
+    ENUMERATED,
+    ids=[f"{name}-{case}-{dtype}" for name, case, _, _, dtype, _ in ENUMERATED],
 )
-@pytest.mark.parametrize(("case", "size", "likelihood"), TINY, ids=[c for c, *_ in TINY])
 def test_probabilities_of_all_images_sum_to_one(name, case, size, likelihood, dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
-        model = make(name, case, size, likelihood=likelihood, dtype=dtype)
+        fields = {"features": 2} if size == SMALLEST[1] else {}
+        model = make(name, case, size, likelihood=likelihood, dtype=dtype, **fields)
         images = jnp.asarray(every_image(model))
         assert len(images) == likelihood.levels ** np.prod(model.image_shape)
         labels = None if model.num_classes is None else jnp.full(len(images), 1, jnp.int32)
@@ -168,6 +180,7 @@ def test_steps_reproduce_the_whole_image(name, case, dtype, tolerance):
 def test_steps_reproduce_images_of_any_shape(x64, name, size, batch):
     """Narrower and flatter than the kernels, one alone; the deep fields, head width and dropout."""
     fields = {**MODELS[name].deep, "dropout": 0.5}
+    fields.pop("num_resnets", None)  # each takes seconds to compile
     if hasattr(MODELS[name].model, "head_features"):
         fields["head_features"] = 5
     model = make(name, "categorical-rgb", size, dtype="float64", **fields)
@@ -275,7 +288,7 @@ def test_a_class_that_is_not_in_the_table_is_named_in_full():
         ({"num_classes": 0}, "num_classes is 0; accepted: whole numbers of at least 1"),
         ({"features": 0}, "features is 0; accepted: whole numbers of at least 1"),
         ({"features": -8}, "features is -8; accepted: whole numbers of at least 1"),
-        ({"num_layers": 0}, "num_layers is 0; accepted: whole numbers of at least 1"),
+        ({"num_layers": 0}, "num_(layers|resnets) is 0; accepted: whole numbers of at least 1"),
         ({"dropout": 1.5}, "dropout is 1.5; accepted: numbers in "),
         ({"dropout": -0.1}, "dropout is -0.1; accepted: numbers in "),
         ({"dropout": float("nan")}, "dropout is nan; accepted: numbers in "),
@@ -322,23 +335,29 @@ def apply(model, images, labels=None):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 4, 3, 1), np.int32), r"images has shape \(2, 4, 3, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((2, 3, 4, 3), np.int32), r"images has shape \(2, 3, 4, 3\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((3, 4, 1), np.int32), r"images has shape \(3, 4, 1\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((2, 3, 4), np.int32), r"images has shape \(2, 3, 4\); .* \[B, 3, 4, 1\]"),
-        (np.zeros((2, 3, 4, 1), np.float32), "images has dtype float32; accepted: integers 0 … 4"),
-        (np.zeros((2, 3, 4, 1), bool), "images has dtype bool; accepted: integers 0 … 4"),
-        (np.full((2, 3, 4, 1), 5, np.uint8), "images goes from 5 to 5; accepted: 0 … 4"),
-        (np.full((2, 3, 4, 1), -1, np.int32), "images goes from -1 to -1; accepted: 0 … 4"),
+        (lambda h, w: np.zeros((2, h + 1, w, 1), np.int32), r"shape \(2, {h1}, {w}, 1\); {want}"),
+        (lambda h, w: np.zeros((2, h, w, 3), np.int32), r"shape \(2, {h}, {w}, 3\); {want}"),
+        (lambda h, w: np.zeros((h, w, 1), np.int32), r"shape \({h}, {w}, 1\); {want}"),
+        (lambda h, w: np.zeros((2, h, w), np.int32), r"shape \(2, {h}, {w}\); {want}"),
+        (
+            lambda h, w: np.zeros((2, h, w, 1), np.float32),
+            "dtype float32; accepted: integers 0 … 4",
+        ),
+        (lambda h, w: np.zeros((2, h, w, 1), bool), "dtype bool; accepted: integers 0 … 4"),
+        (lambda h, w: np.full((2, h, w, 1), 5, np.uint8), "from 5 to 5; accepted: 0 … 4"),
+        (lambda h, w: np.full((2, h, w, 1), -1, np.int32), "from -1 to -1; accepted: 0 … 4"),
     ],
 )
 @every_model
 def test_wrong_images(name, images, message):
     model = make(name, "mixture")
+    h, w, _ = model.image_shape
+    wrong, want = images(h, w), rf".* \[B, {h}, {w}, 1\]"
+    message = "images (has|goes) " + message.format(h=h, h1=h + 1, w=w, want=want)
     with one_line_error(message):
-        apply(model, jnp.asarray(images))
+        apply(model, jnp.asarray(wrong))
     with one_line_error(message):
-        objectives.log_likelihood(model, perturbed(model), images)
+        objectives.log_likelihood(model, perturbed(model), wrong)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +390,7 @@ def test_inside_a_jit_what_does_not_exist_gives_nan(name):
     """A level or a label out of range, whose values no check can see: that image, no other."""
     model = make(name, "categorical", (2, 3), num_layers=1)
     variables = perturbed(model)
-    images, labels = np.ones((6, 2, 3, 1), np.int32), np.zeros(6, np.int32)
+    images, labels = np.ones((6, *model.image_shape), np.int32), np.zeros(6, np.int32)
     images[1:3, -1, -1, 0] = -1, 3  # the last site, which no parameters depend on
     labels[3:5] = -1, 2
     wrong = np.array([False, True, True, True, True, False])

@@ -203,7 +203,9 @@ def _sampler(model: Any, method: sampling.Method, naive_sites: int) -> Callable[
 
 
 def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
-    parameters = f"{type(model).__name__}, {model.num_layers} layers x {model.features} features"
+    layers = "layers" if hasattr(model, "num_layers") else "resnets"
+    depth = f"{getattr(model, f'num_{layers}')} {layers}"
+    parameters = f"{type(model).__name__}, {depth} x {model.features} features"
     environment = results.environment()
     how = f"precision {options.precision}, medians of {options.repeats}"
     table = Table(title=f"{parameters}, {environment['device']}, {how}")

@@ -13,6 +13,7 @@ from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
 from gen_jax.models.gated_pixel_cnn import GatedPixelCNN
 from gen_jax.models.image_transformer import ImageTransformer
 from gen_jax.models.pixel_cnn import PixelCNN
+from gen_jax.models.pixel_cnn_pp import PixelCNNPlusPlus
 from gen_jax.models.row_lstm import RowLSTM
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
 from gen_jax.models.shared.codes import (
@@ -33,6 +34,7 @@ T = TypeVar("T")
 MODELS: Mapping[str, type[ImageModel]] = {
     "PixelCNN": PixelCNN,
     "GatedPixelCNN": GatedPixelCNN,
+    "PixelCNNPlusPlus": PixelCNNPlusPlus,
     "RowLSTM": RowLSTM,
     "DiagonalBiLSTM": DiagonalBiLSTM,
     "ImageTransformer": ImageTransformer,
@@ -57,6 +59,7 @@ __all__ = [
     "IndependentBernoulli",
     "LatentModel",
     "PixelCNN",
+    "PixelCNNPlusPlus",
     "Posterior",
     "Prior",
     "RowLSTM",

@@ -50,6 +50,8 @@ class GatedPixelCNN(AutoregressiveModel):
     seen, given enough layers.
     """
 
+    num_layers: int = 7
+    """Number of layers."""
     kernel_size: int = 3
     """Height and width of the convolutions after the first layer; odd."""
     first_kernel_size: int = 7
@@ -59,6 +61,7 @@ class GatedPixelCNN(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.whole("num_layers", self.num_layers, 1)
         checks.whole("kernel_size", self.kernel_size, 3, odd=True)
         checks.whole("first_kernel_size", self.first_kernel_size, 3, odd=True)
         if self.head_features is not None:

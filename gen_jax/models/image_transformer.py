@@ -60,6 +60,8 @@ class ImageTransformer(AutoregressiveModel):
     order inside a block.
     """
 
+    num_layers: int = 7
+    """Number of layers."""
     attention: Attention = "local_1d"
     """Memory beside the own block. local_1d: the block before. local_2d: a flange. full: all."""
     num_heads: int = 4
@@ -77,6 +79,7 @@ class ImageTransformer(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.whole("num_layers", self.num_layers, 1)
         checks.whole("num_heads", self.num_heads, 1)
         if self.features % self.num_heads:
             raise ValueError(

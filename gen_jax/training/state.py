@@ -22,7 +22,7 @@ Tree: TypeAlias = PyTree
 # What more a model must be is its objective's to say.
 Module: TypeAlias = nn.Module | Model
 Optimizer: TypeAlias = optax.GradientTransformation
-Schedule: TypeAlias = Literal["cosine", "constant", "inverse_sqrt", "stages"]
+Schedule: TypeAlias = Literal["cosine", "constant", "exponential", "inverse_sqrt", "stages"]
 
 _RUNNING_DECAY = 0.99
 
@@ -50,12 +50,15 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     """Peak learning rate."""
     schedule: Schedule = "cosine"
-    """Shape after the warm-up. inverse_sqrt decays as sqrt(warmup_steps / step).
+    """Shape after the warm-up. exponential: times `decay_rate` a step, from the first one on.
+    inverse_sqrt decays as sqrt(warmup_steps / step).
     stages: those of Burda et al. 2016, 10^(−i/7) of the peak for 3^i parts of 3280, i = 0 … 7."""
     warmup_steps: int = 100
     """Steps of linear growth from 0 to the peak."""
     final_fraction: float = 0.01
     """Where the cosine ends, as a fraction of the peak."""
+    decay_rate: float = 0.999995
+    """What exponential multiplies the learning rate by at each step."""
     weight_decay: float = 0.0
     """Decoupled weight decay, on arrays of two or more axes (not on biases or scales)."""
     b1: float = 0.9
@@ -65,6 +68,8 @@ class OptimizerConfig:
     eps: float = 1e-8
     """Added to the root of the second moment.
     The gradient is that of bits/dim: an eps for nats is to be divided by ln 2 · H · W · C."""
+    eps_root: float = 0.0
+    """Added to the second moment inside the root; one for nats is to be divided by the square."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
     ema_decay: float = 0.999
@@ -116,6 +121,7 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> Optimizer:
             b1=config.b1,
             b2=config.b2,
             eps=config.eps,
+            eps_root=config.eps_root,
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
@@ -129,7 +135,11 @@ def init_params(model: Module, key: Key, examples: Levels | None = None) -> Tree
     """
     images = jnp.zeros((1, *model.image_shape), jnp.uint8) if examples is None else examples
     labels = (jnp.zeros((len(images),), jnp.int32),) if takes_labels(model) else ()
-    return model.init(key, images, *labels)["params"]
+    rngs: Key | dict[str, Key] = key
+    if getattr(model, "needs_examples", False):
+        # What it looks at are outputs as in training, so with dropout.
+        rngs = {"params": key, "dropout": jax.random.fold_in(key, 0)}
+    return model.init(rngs, images, *labels)["params"]
 
 
 def init_state(
@@ -200,6 +210,12 @@ def _constant(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     return optax.constant_schedule(config.learning_rate)
 
 
+def _exponential(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    return lambda count: (
+        config.learning_rate * config.decay_rate ** (jnp.asarray(count, jnp.float32) + 1)
+    )
+
+
 def _inverse_sqrt(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     peak, offset = config.learning_rate, max(config.warmup_steps, 1)
     return lambda count: peak * jnp.sqrt(offset / (offset + jnp.asarray(count, jnp.float32)))
@@ -217,6 +233,7 @@ def _stages(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 _SCHEDULES: Mapping[str, Callable[[OptimizerConfig, int], optax.Schedule]] = {
     "cosine": _cosine,
     "constant": _constant,
+    "exponential": _exponential,
     "inverse_sqrt": _inverse_sqrt,
     "stages": _stages,
 }
@@ -225,11 +242,16 @@ _SCHEDULES: Mapping[str, Callable[[OptimizerConfig, int], optax.Schedule]] = {
 def _check(config: OptimizerConfig) -> None:
     checks.whole("warmup_steps", config.warmup_steps, 0)
     checks.choice("schedule", config.schedule, Schedule)
-    for name in ("learning_rate", "eps", "clip_norm"):
+    for name in ("learning_rate", "clip_norm"):
         if name != "clip_norm" or config.clip_norm is not None:
             checks.real(name, getattr(config, name), 0, above=True)
     for name in ("b1", "b2", "ema_decay"):
         checks.real(name, getattr(config, name), 0, 1)
     checks.real("weight_decay", config.weight_decay, 0)
+    checks.real("eps_root", config.eps_root, 0)
+    # Of the two one must keep a gradient of zeros from being divided by zero.
+    checks.real("eps", config.eps, 0, above=config.eps_root == 0)
+    if checks.real("decay_rate", config.decay_rate, 0, above=True) > 1:
+        raise ValueError(f"decay_rate is {config.decay_rate}; accepted: numbers in (0, 1]")
     if checks.real("final_fraction", config.final_fraction, 0) > 1:
         raise ValueError(f"final_fraction is {config.final_fraction}; accepted: numbers in [0, 1]")

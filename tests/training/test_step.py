@@ -183,13 +183,19 @@ def test_weight_decay_spares_biases():
 
 
 @pytest.mark.parametrize(
-    ("schedule", "last"), [("cosine", 0.01), ("constant", 1.0), ("inverse_sqrt", np.sqrt(0.1))]
+    ("schedule", "last"),
+    [
+        ("cosine", 0.01),
+        ("constant", 1.0),
+        ("inverse_sqrt", np.sqrt(0.1)),
+        ("exponential", 0.999995**90),
+    ],
 )
 def test_schedules(schedule, last):
     config = training.OptimizerConfig(learning_rate=2.0, schedule=schedule, warmup_steps=10)
     rate = training.make_schedule(config, 100)
     np.testing.assert_allclose(rate(0), 0.2, rtol=1e-6)
-    np.testing.assert_allclose(rate(9), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(rate(9), 2.0, rtol=1e-5)
     np.testing.assert_allclose(rate(99), 2.0 * last, rtol=1e-3)
     assert float(rate(50)) <= 2.0
 
@@ -210,6 +216,9 @@ def _with(config, name, value):
         ("clip_norm", np.nan, "numbers in"),
         ("ema_decay", 1.0, "numbers in [0, 1)"),
         ("eps", np.inf, "numbers in (0, inf)"),
+        ("eps", 0.0, "numbers in (0, inf)"),
+        ("eps_root", -1e-8, "numbers in [0, inf)"),
+        ("decay_rate", 1.5, "numbers in (0, 1]"),
         ("b1", None, "numbers in [0, 1)"),
         ("weight_decay", np.inf, "numbers in [0, inf)"),
         ("final_fraction", np.nan, "numbers in"),

@@ -36,19 +36,21 @@ class AutoregressiveModel(ImageModel):
     `block(carry, context, levels [T, S, B, V])`, from the carry and context of `begin_block`, is
     `step` for all steps of a block. It gives the carry after the block and the parameters
     `[T, S, B, P]` of all its sites, each a function of earlier sites only.
+
+    Where what is computed differs from block to block, a model says how many kinds take turns,
+    `phases`: block b is of kind b mod `phases`, of which `blocks()` must have equally many, and
+    `begin_block(carry, block, previous, phase)` is told which, a Python int. A `step` knows it by
+    the form of its context.
     """
 
     features: int = 64
     """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
-    num_layers: int = 7
-    """Number of layers; the first convolution of PixelCNN and PixelRNN is not one of them."""
     dropout: float = 0.0
     """Dropout rate in [0, 1); active only where a `dropout` rng is passed, as in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.whole("features", self.features, 1)
-        checks.whole("num_layers", self.num_layers, 1)
         checks.real("dropout", self.dropout, 0, 1)
 
     # The whole-image view.

@@ -49,6 +49,8 @@ class PixelRNN(AutoregressiveModel):
     and its context for a row.
     """
 
+    num_layers: int = 7
+    """Number of layers; the first convolution is not one of them."""
     first_kernel_size: int = 7
     """Height and width of the first convolution, before its mask; odd."""
     head_features: int | None = None
@@ -56,6 +58,7 @@ class PixelRNN(AutoregressiveModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.whole("num_layers", self.num_layers, 1)
         checks.whole("first_kernel_size", self.first_kernel_size, 3, odd=True)
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)

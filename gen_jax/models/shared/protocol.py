@@ -53,7 +53,7 @@ class Model(Protocol):
         """p(pixel | parameters)."""
         ...
 
-    def init(self, rngs: Key, *args: Any, **kwargs: Any) -> Any:
+    def init(self, rngs: Key | dict[str, Key], *args: Any, **kwargs: Any) -> Any:
         """New variables, from a key, images and labels."""
         ...
 
@@ -164,6 +164,11 @@ def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
 def has_blocks(model: object) -> TypeGuard[BlockModel]:
     """Whether it says in which order it generates."""
     return hasattr(type(model), "blocks")
+
+
+def num_phases(model: Model) -> int:
+    """How many kinds of blocks take turns (`AutoregressiveModel`): one unless it says so."""
+    return getattr(model, "phases", 1)
 
 
 def has_next_site_view(model: Model) -> bool:
