@@ -81,6 +81,7 @@ def networks(setting: Setting) -> list[Network]:
             Network(name, find(name).model)
             for name in ("pixelcnn-mnist", "row-lstm-mnist", "diagonal-bilstm-mnist")
         ),
+        Network("PixelCNN++, 2 x 64", find("pixelcnn-pp-cifar10-small").model),
         Network("image-transformer-mnist", find("image-transformer-mnist").model),
         Network(full, transformer),
     ]
@@ -99,7 +100,7 @@ def _steps(setting: Setting) -> list[Figure]:
             training_step(setting, f"{family}-cifar10-2d" if transformer else f"{family}-cifar10"),
             training_step(setting, f"{family}-mnist"),
         ]
-    return figures
+    return [*figures, training_step(setting, "pixelcnn-pp-cifar10")]
 
 
 # Sampling.

@@ -200,6 +200,13 @@ def test_schedules(schedule, last):
     assert float(rate(50)) <= 2.0
 
 
+def test_a_rate_that_decays_a_step_at_a_time_is_exact_after_many():
+    config = training.OptimizerConfig(learning_rate=1e-3, schedule="exponential", warmup_steps=0)
+    rate = training.make_schedule(config, 2_000_000)
+    for steps in (1, 500_000, 2_000_000):
+        np.testing.assert_allclose(rate(steps - 1), 1e-3 * 0.999995**steps, rtol=3e-6)
+
+
 def _with(config, name, value):
     """What a type checker would not let by."""
     object.__setattr__(config, name, value)
