@@ -271,7 +271,7 @@ PRESETS: Mapping[str, Experiment] = {
         DataConfig("cifar10", flip=True),
         _cifar10_pixel_cnn_pp,
     ),
-    # 3.9 million, and batches of 16: about 4.5 s a step on one CPU core.
+    # 3.9 million, and batches of 16: for a CPU, at about 5 s a step on a busy one.
     "pixelcnn-pp-cifar10-small": Experiment(
         models.PixelCNNPlusPlus(_CIFAR10, features=64, num_resnets=2, dropout=0.0),
         DataConfig("cifar10", flip=True),
