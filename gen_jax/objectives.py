@@ -23,7 +23,18 @@ from gen_jax.models.shared.protocol import (
     traits,
     with_posterior,
 )
-from gen_jax.typing import AnyLabels, AnyLevels, Array, Bool, Float, Key, Labels, Nats, Variables
+from gen_jax.typing import (
+    AnyLabels,
+    AnyLevels,
+    Array,
+    Bool,
+    Float,
+    Key,
+    Labels,
+    Levels,
+    Nats,
+    Variables,
+)
 
 KL: TypeAlias = Literal["analytic", "monte_carlo"]
 """Whether KL(q(z | x) ‖ p(z)) is in closed form, or estimated from the codes drawn."""
@@ -119,7 +130,8 @@ class ELBOTerms(NamedTuple):
     reconstruction: Nats
     """E_q log p(x | z), `[B]`."""
     kl: Float[Array, "B Z"]
-    """KL(q(z_j | x) ‖ p(z_j)) of each latent (an estimate, with kl="monte_carlo")."""
+    """KL(q(z_j | x) ‖ p(z_j)) of each latent (an estimate, with kl="monte_carlo" or a prior that
+    has no closed form)."""
 
     @property
     def elbo(self) -> Nats:
@@ -168,8 +180,8 @@ def elbo_terms(
 
     * reparametrized: ∇ through z = μ + σ ⊙ ε; Gaussian latents only;
     * score_function: (f(z) − b) ∇ log q(z | x), REINFORCE (Williams 1992), for f = log p(x | z),
-      and with kl="monte_carlo" for each latent's log q(z_j | x) − log p(z_j) likewise (with their
-      sum in f, if the divergence has no closed form: latents may be coupled). The baseline
+      and with kl="monte_carlo" for each latent's log q(z_j | x) − log p(z_j) likewise (for their
+      sum, if the divergence has no closed form: latents may be coupled). The baseline
       b is 0 ("none"), what log p(x | z) is where the bound is `constant`, such as its running mean
       ("constant"), or the mean of f over the other codes of the same image ("leave_one_out"; Mnih
       & Rezende 2016, VIMCO; Kool et al. 2019);
@@ -206,12 +218,24 @@ def elbo_terms(
                     "closed form: 'none' and 'leave_one_out'"
                 )
             offset = jnp.asarray(constant, fit.dtype) + jnp.sum(divergence, axis=-1)
-        # Without a closed form the latents may be coupled: a draw moves the terms of others too.
-        signal = fit - jnp.sum(each, axis=-1) if divergence is None else fit
-        fit = fit + _score(signal, jnp.sum(log_q, axis=-1), baseline, offset)
-        if sampled and divergence is not None:
-            each = each + _score(each, log_q, baseline, jnp.zeros((), fit.dtype))
+        fit = fit + _score(fit, jnp.sum(log_q, axis=-1), baseline, offset)
+        if sampled:
+            # Without a closed form latents may be coupled: a draw moves the terms of others too.
+            moved = jnp.sum(each, axis=-1, keepdims=True) if divergence is None else each
+            each = each + _score(moved, log_q, baseline, jnp.zeros((), fit.dtype))
     return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
+
+
+def has_closed_form(
+    model: Model, variables: Variables, images: Levels, labels: Labels | None
+) -> bool:
+    """Whether KL(q(z | x) ‖ p(z)) is computed, and not estimated from the codes drawn."""
+
+    def divergence(variables: Variables) -> Array | None:
+        posterior = model.apply(variables, images, labels, method="encode")
+        return model.apply(variables, posterior, labels, method="kl")
+
+    return jax.eval_shape(divergence, variables) is not None
 
 
 def _prior(model: Model, variables: Variables, codes: Array, labels: Labels | None) -> Array:

@@ -2,7 +2,8 @@
 
 On a CPU float32 is float32. Elsewhere JAX's default trades digits for speed: an NVIDIA GPU reads
 the factors of matmuls and convolutions in TF32, 11 significant bits of 24, a TPU in bfloat16, 8
-bits; sums are float32 all the same. All that compiles a program here takes a `precision`:
+bits; sums are float32 all the same. Sampling, completing, training and
+evaluation take a `precision`:
 
 * sampling, completing and training have "default" by themselves, for speed. All methods draw the
   same images in the sense of `gen_jax.sampling` with "highest"; by default more sites differ, where

@@ -369,6 +369,7 @@ def test_every_site_has_its_own_position(positions, features):
         ("full", {"feedforward_features": 0}, "feedforward_features is 0"),
         ("full", {"attention": "local"}, "attention is 'local' .*; accepted: local_1d, local_2d"),
         ("full", {"positions": "none"}, "positions is 'none'; accepted: sinusoid, learned"),
+        ("full", {"query_block": 1, "image_shape": (5, 4, 1)}, "query_block is 1; accepted"),
         ("full", {"query_block": (1, 4)}, r"query_block is \(1, 4\); accepted: whole numbers"),
         ("1d", {"query_block": (2, 2)}, r"query_block is \(2, 2\); accepted: whole numbers"),
         ("1d", {"query_block": 0}, "query_block is 0; accepted: whole numbers of at least 1"),

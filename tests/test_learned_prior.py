@@ -13,7 +13,7 @@ import gen_jax
 from gen_jax import data, objectives, sampling, training
 from gen_jax.models import VAE
 from tests.cases import perturbed, some_images
-from tests.vaes import BERNOULLI, every_binary, gradients, mean_and_error
+from tests.vaes import BERNOULLI, every_binary, mean_and_error, over_keys
 
 SHAPE, BITS, CLASSES = (2, 2, 1), 3, 2
 
@@ -110,9 +110,9 @@ def test_its_bounds_are_bounds(enumerated):
     assert (iwae > nats - 0.1).all()
 
 
-@pytest.mark.parametrize("baseline", ["none", "leave_one_out"])
-def test_the_gradient_of_the_bound_is_right_on_average(enumerated, baseline):
-    """For the prior's parameters too, and though its latents are coupled."""
+@pytest.mark.parametrize(("baseline", "beta"), [("none", 1), ("leave_one_out", 1), ("none", 3)])
+def test_the_gradient_of_the_bound_is_right_on_average(enumerated, baseline, beta):
+    """For the prior's parameters too, whatever β, and though its latents are coupled."""
     model, variables, images, labels, _ = enumerated
     images, labels = images[5::8], labels[5::8]
     codes = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=BITS)))
@@ -122,13 +122,19 @@ def test_the_gradient_of_the_bound_is_right_on_average(enumerated, baseline):
         log_q = model.apply(variables, images, labels, method="encode").log_prob(codes)
         prior = model.apply(variables, codes, labels, method="prior_log_prob")
         fit = objectives.reconstruction(model, variables, codes, images, labels)
-        nats = fit + jnp.sum(prior - log_q, axis=-1)
+        nats = fit + beta * jnp.sum(prior - log_q, axis=-1)
         return jnp.mean(jnp.sum(jnp.exp(jnp.sum(log_q, axis=-1)) * nats, axis=0))
 
-    found = gradients(
-        model, variables, images, 4000, labels=labels, num_samples=2,
-        estimator="score_function", baseline=baseline,
-    )  # fmt: skip
+    objective = training.ELBO(2, beta=beta, estimator="score_function", baseline=baseline)
+    batch = {"images": images, "labels": labels}
+
+    def estimate(key):
+        def bound(variables):
+            return jnp.mean(objective(model, variables, batch, key)[0])
+
+        return jax.flatten_util.ravel_pytree(jax.grad(bound)(variables))[0]
+
+    found = over_keys(estimate, 4000)
     mean, error = mean_and_error(found)
     expected = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(exact))(variables))[0]
     np.testing.assert_array_less(abs(mean - expected), 4.5 * error + 1e-5)
@@ -147,6 +153,14 @@ def test_a_baseline_that_needs_the_closed_form_is_refused():
             estimator="score_function",
             baseline="constant",
         )
+
+
+def test_free_bits_of_coupled_latents_are_refused():
+    model = chain_vae()
+    batch = {"images": some_images(model, 2), "labels": jnp.arange(2)}
+    objective = training.ELBO(2, free_bits=0.5, estimator="score_function")
+    with pytest.raises(ValueError, match=r"free_bits is 0\.5; accepted, by a prior"):
+        objective(model, perturbed(model), batch, jax.random.key(0))
 
 
 def test_it_learns_with_the_model_and_is_loaded_with_it(tmp_path):

@@ -71,10 +71,10 @@ def _rows_matmul(
     rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
 ) -> Float[Array, "W B O"]:
     """One output row of a convolution with zero padding at the sides, as one matmul."""
-    num_inputs, width = rows.shape[:2]
+    num_rows, width = rows.shape[:2]
     taps = kernel.shape[1]
     padded = jnp.pad(rows, ((0, 0), (taps // 2, taps // 2), (0, 0), (0, 0)))
-    windows = [padded[r, k : k + width] for r in range(num_inputs) for k in range(taps)]
+    windows = [padded[r, k : k + width] for r in range(num_rows) for k in range(taps)]
     return jnp.concatenate(windows, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 

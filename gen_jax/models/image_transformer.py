@@ -50,6 +50,7 @@ _QUERY_BLOCK = {"local_1d": 256, "local_2d": (16, 16), "full": 1}
 # Of full attention, where a block only says how much of the past is complete. More of them would
 # read less that is masked, and take longer to compile.
 _FULL_BLOCKS = 4
+_MOST_FULL_BLOCKS = 16
 _MEMORY_FLANGE = {"local_1d": None, "local_2d": (16, 32), "full": None}
 
 
@@ -68,8 +69,8 @@ class ImageTransformer(AutoregressiveModel):
     """Attention heads of each layer."""
     query_block: int | tuple[int, int] | None = None
     """Sites of a block, evened out so that steps exceed the sites by 5 % at most.
-    local_1d: how many (256 by default). local_2d: rows and columns (16 × 16). full: how many (a
-    quarter of the image by default), for speed alone."""
+    local_1d: how many (256 by default). local_2d: rows and columns (16 × 16). full: how many, at
+    least a 16th of the image (a quarter by default), for speed alone."""
     memory_flange: tuple[int, int] | None = None
     """Flange of local_2d: rows above a block, and sites to its sides (16 × 32 by default)."""
     feedforward_features: int | None = None
@@ -90,6 +91,11 @@ class ImageTransformer(AutoregressiveModel):
         checks.choice("attention", self.attention, Attention)
         checks.choice("positions", self.positions, Positions)
         _check_form("query_block", self.query_block, _QUERY_BLOCK[self.attention], 1)
+        if self.attention == "full" and isinstance(self.query_block, int):
+            # Each block is a program of its own, by the number of blocks before it.
+            height, width, _ = self.image_shape
+            least = -(-height * width * self.sites // _MOST_FULL_BLOCKS)
+            checks.whole("query_block", self.query_block, least)
         _check_form("memory_flange", self.memory_flange, _MEMORY_FLANGE[self.attention], 0)
 
     @property

@@ -69,7 +69,8 @@ def scan_sites(
     """One nested scan over blocks and steps; the levels by site id, and 1 pass.
 
     A block of which all is known is read at once, by a model with a block view. A model with
-    another form for accelerators is drawn from in that form where the program is compiled for one.
+    another form for accelerators is drawn from in that form where the program is compiled for one;
+    both are traced.
     """
     rest = variables, canvas, labels, temperature
     other = accelerator_form(model)

@@ -100,7 +100,8 @@ class ELBO(Target):
     num_samples: int = 1
     """Codes drawn for each image."""
     kl: objectives.KL = "analytic"
-    """KL divergence in closed form (analytic), or estimated from the codes drawn."""
+    """KL divergence in closed form where the prior has one (analytic), or estimated from the codes
+    drawn."""
     beta: float = 1.0
     """Weight β of the KL divergence (Higgins et al. 2017); 1 is the bound itself."""
     free_bits: float = 0.0
@@ -133,6 +134,11 @@ class ELBO(Target):
         )
         kl = terms.kl
         if self.free_bits:
+            if not objectives.has_closed_form(model, params, images, labels):
+                raise ValueError(
+                    f"free_bits is {self.free_bits}; accepted, by a prior whose divergence has no "
+                    "closed form: 0"
+                )
             # In value and gradient the sum over j of max(mean over the batch of kl_j, free_bits).
             kl = jnp.where(jnp.mean(kl, axis=0) > self.free_bits, kl, self.free_bits)
         nats = terms.reconstruction - self.beta * jnp.sum(kl, axis=-1)
@@ -144,7 +150,7 @@ class ELBO(Target):
 
     @property
     def evaluation(self) -> "ELBO":
-        """The bound itself, of one code an image and with the closed form."""
+        """The bound itself, of one code an image, with the closed form where the prior has one."""
         # The estimator has no influence on the value, but must be one of the model's.
         return ELBO(estimator=self.estimator)
 

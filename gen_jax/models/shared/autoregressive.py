@@ -41,6 +41,9 @@ class AutoregressiveModel(ImageModel):
     `phases`: block b is of kind b mod `phases`, of which `blocks()` must have equally many, and
     `begin_block(carry, block, previous, phase)` is told which, a Python int. A `step` knows it by
     the form of its context.
+
+    A model whose blocks had better be others on an accelerator says so by `for_accelerator()`,
+    which gives a module with the same parameters; `scan` draws from that one there.
     """
 
     features: int = 64

@@ -54,7 +54,8 @@ class LatentModel(ImageModel):
         """p(z | y), an object: see `Prior`. None: codes have no distribution.
 
         A prior with parameters of its own, such as an autoregressive one over a code's bits, is a
-        Flax module that a model gives here; its parameters stand beside those of the decoder.
+        Flax module that a model gives here; its parameters stand beside those of the decoder. A
+        `setup` of one's own then calls `super().setup()`.
         """
         return None
 
@@ -78,9 +79,11 @@ class LatentModel(ImageModel):
         return self._code_prior().kl(posterior, labels)
 
     def _code_prior(self) -> Prior:
-        if self.code_prior is None:
+        # A `setup` of one's own need not call this class's, unless the prior has parameters.
+        prior = getattr(self, "code_prior", None) or self.prior
+        if prior is None:
             raise ValueError(f"prior is None; accepted: a {type(self).__name__} with one")
-        return self.code_prior
+        return prior
 
     def decode(self, codes: Float[Array, "B Z"], labels: Labels | None = None) -> SiteParams:
         """Parameters of every site given the codes, `[B, H, W, S, P]`: p(x | z, y)."""
@@ -115,7 +118,7 @@ class LatentModel(ImageModel):
         self, codes: Float[Array, "B Z"], labels: Labels | None, images: Levels | None = None
     ) -> SiteParams:
         """`decode`; at initialisation the bias looks at `images`, and the prior gets parameters."""
-        if self.is_initializing() and self.code_prior is not None:
+        if self.is_initializing() and getattr(self, "code_prior", None) is not None:
             self.prior_log_prob(codes, labels)
         seen = images if self.is_initializing() else None
         features = self.decoder(codes.astype(self.dtype), labels, seen)
