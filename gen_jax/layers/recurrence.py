@@ -25,6 +25,7 @@ from gen_jax.layers.convolution import (
     kernel_init,
     param_dtype,
     pick,
+    push,
     put,
 )
 from gen_jax.layers.diagonals import scan_diagonals
@@ -97,32 +98,40 @@ class LSTMGates(nn.Module, kw_only=True):
         """State-to-state at some of the taps, flattened."""
         return self.kernel_state[taps].reshape(-1, 4 * self.features).astype(self.dtype)
 
-    def left_kernel(self) -> Float[Array, "SI F4"]:
-        """Input-to-state of the pixels to the left, flattened."""
-        # Tap after tap: by a slice reshaped, XLA's GPU backend may find no tiles for the matmul.
-        return jnp.concatenate([self.kernel_input[tap] for tap in range(self.side)]).astype(
-            self.dtype
-        )
-
     def site(
         self,
         s: int,
+        window: Float[Array, "B SI"] | None,
         centre: Groups,
         states: tuple[Float[Array, "B F"], ...],
-        known: Float[Array, "B F4"],
+        context: Float[Array, "B F4"],
     ) -> Float[Array, "B _"]:
         """The group of site s in every gate, at one pixel.
 
-        `centre` holds the pixel's own input groups so far, `states` those of the first taps, and
-        `known` what all else says.
+        `window` holds the pixels to the left, flattened; `centre` the pixel's own input groups so
+        far; `states` those of the first taps. `context` brings the rest.
         """
-        open_inputs = (s + 1) * (self.in_features // self.groups)
-        kernels = [self.kernel_input[-1, :open_inputs].astype(self.dtype)]
+        num_inputs = self.side * self.in_features
+        num_inputs += (s + 1) * (self.in_features // self.groups)
+        kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_inputs].astype(self.dtype)]
         kernels += [self.state_kernel(slice(len(states)))] if states else []
-        kernel, rest = (pick(x, s, self.groups, parts=4) for x in (jnp.concatenate(kernels), known))
+        inputs = (() if window is None else (window,)) + centre[: s + 1] + states
+        kernel, rest = (
+            pick(x, s, self.groups, parts=4) for x in (jnp.concatenate(kernels), context)
+        )
         # The bias is added here, not to a whole row of contexts: it rides along with the gates.
         bias = pick(self.bias.astype(self.dtype)[None], s, self.groups, parts=4)
-        return jnp.concatenate([*centre[: s + 1], *states], axis=-1) @ kernel + rest + bias
+        return jnp.concatenate(inputs, axis=-1) @ kernel + rest + bias
+
+
+class RowLSTMCarry(NamedTuple):
+    """The row above, overwritten from the left with the row being drawn; the pixels to the left."""
+
+    states: Float[Array, "columns B F"]
+    """States, with zeros to either side."""
+    cells: Float[Array, "W B F"]
+    window: Float[Array, "B SI"]
+    """Input pixels to the left, flattened."""
 
 
 class RowLSTMContext(NamedTuple):
@@ -136,22 +145,13 @@ class RowLSTMContext(NamedTuple):
 class RowLSTMPixel(NamedTuple):
     """A pixel's way through the layer."""
 
-    gates: Float[Array, "B F4"]
-    """What is known of the pre-activations before the pixel."""
-    above: Float[Array, "B F"]
-    """The cell above."""
+    carry: RowLSTMCarry
+    """As it was before the pixel."""
+    above: RowLSTMContext
+    column: Int[Array, ""]
     inputs: Groups
     states: Groups
     cells: Groups
-
-
-class RowLSTMResult(NamedTuple):
-    """A pixel that is done."""
-
-    memory: Float[Array, "B F2"]
-    """State and cell."""
-    inputs: Float[Array, "B F2"]
-    """The layer's input."""
 
 
 class RowLSTMLayer(nn.Module, kw_only=True):
@@ -192,41 +192,55 @@ class RowLSTMLayer(nn.Module, kw_only=True):
 
     # Next site.
 
-    def begin_row(self, above: LSTMState) -> RowLSTMContext:
-        """State-to-state of the whole row, from the row above."""
-        side = self.kernel_size // 2
-        gates = self.gates.from_states(columns(above.state, range(-side, side + 1)), 0)
-        return RowLSTMContext(gates, above.cell)
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> RowLSTMCarry:
+        side = self.kernel_size // 2  # the class is in the features already
+        state, cell = self.init_rows(width, batch)
+        window = jnp.zeros((batch, side * 2 * self.features), self.dtype)
+        return RowLSTMCarry(jnp.pad(state, ((side, side), (0, 0), (0, 0))), cell, window)
+
+    def begin_row(self, carry: RowLSTMCarry) -> tuple[RowLSTMCarry, RowLSTMContext]:
+        """State-to-state of the whole row."""
+        width = len(carry.cells)
+        gates = self.gates.from_states(
+            [carry.states[tap : tap + width] for tap in range(self.kernel_size)], 0
+        )
+        carry = carry._replace(window=jnp.zeros_like(carry.window))
+        return carry, RowLSTMContext(gates, carry.cells)
 
     def read_row(
-        self, context: RowLSTMContext, x: Float[Array, "W B F2"]
-    ) -> tuple[LSTMState, Float[Array, "W B F2"]]:
-        """`site` for all pixels and sites of a row at once."""
+        self, carry: RowLSTMCarry, context: RowLSTMContext, x: Float[Array, "W B F2"]
+    ) -> tuple[RowLSTMCarry, Float[Array, "W B F2"]]:
         kernel, bias = self.gates.weights()
         inputs = jnp.concatenate(columns(x, range(-self.gates.side, 1)), axis=-1)
-        new = lstm(inputs @ kernel[: inputs.shape[-1]] + context.gates + bias, context.cells)
-        return new, x + self.out.row(new.state)
+        gates = inputs @ kernel[: inputs.shape[-1]] + context.gates + bias
+        new, side = lstm(gates, context.cells), self.kernel_size // 2
+        states = jnp.pad(new.state, ((side, side), (0, 0), (0, 0)))
+        return carry._replace(states=states, cells=new.cell), x + self.out.row(new.state)
 
     def open_pixel(
-        self, carry: Float[Array, "B F4"], context: RowLSTMContext, column: Int[Array, ""]
+        self, carry: RowLSTMCarry, context: RowLSTMContext, column: Int[Array, ""]
     ) -> RowLSTMPixel:
-        """`carry` is what the pixels to the left say of the gates."""
-        return RowLSTMPixel(carry + context.gates, context.cells, (), (), ())
+        return RowLSTMPixel(carry, context, column, (), (), ())
 
     def site(
         self, s: int, state: RowLSTMPixel, x: Float[Array, "B G"]
     ) -> tuple[RowLSTMPixel, Float[Array, "B G"]]:
         inputs = grown(state.inputs, x)
-        gates = self.gates.site(s, inputs, (), state.gates)
-        new = lstm(gates, pick(state.above, s, self.groups))
+        gates = self.gates.site(s, state.carry.window, inputs, (), state.above.gates)
+        new = lstm(gates, pick(state.above.cells, s, self.groups))
         states = grown(state.states, new.state)
         state = state._replace(inputs=inputs, states=states, cells=grown(state.cells, new.cell))
         return state, x + self.out.site(s, None, states)
 
-    def close_pixel(self, state: RowLSTMPixel, x: None = None) -> RowLSTMResult:
-        return RowLSTMResult(
-            jnp.concatenate([*state.states, *state.cells], axis=-1),
-            jnp.concatenate(state.inputs, axis=-1),
+    def close_pixel(self, state: RowLSTMPixel, x: None = None) -> RowLSTMCarry:
+        own, cell, pixel = (
+            jnp.concatenate(maps, axis=-1) for maps in (state.states, state.cells, state.inputs)
+        )
+        carry, column = state.carry, state.column
+        return RowLSTMCarry(
+            states=put(carry.states, own, column + self.kernel_size // 2),
+            cells=put(carry.cells, cell, column),
+            window=push(carry.window, pixel),
         )
 
 
@@ -343,7 +357,7 @@ class DiagonalBiLSTMLayer(nn.Module, kw_only=True):
         self, s: int, state: DiagonalPixel, x: Float[Array, "B G"]
     ) -> tuple[DiagonalPixel, Float[Array, "B G"]]:
         left, inputs = state.carry.left, grown(state.inputs, x)
-        gates = self.left_to_right.site(s, inputs, (left.state,), state.above)
+        gates = self.left_to_right.site(s, None, inputs, (left.state,), state.above)
         new = lstm(gates, pick(left.cell, s, self.groups))
         sums = grown(state.sums, new.state + pick(state.right, s, self.groups))
         state = state._replace(

@@ -11,18 +11,16 @@ from typing import Protocol, TypeVar, runtime_checkable
 from gen_jax.layers.convolution import Head
 from gen_jax.typing import Array, Carry, Context, Float, Int, Labels, PyTree
 
-CarryT = TypeVar("CarryT", contravariant=True)
+CarryT = TypeVar("CarryT")
 ContextT = TypeVar("ContextT", contravariant=True)
 StateT = TypeVar("StateT")
-ResultT = TypeVar("ResultT", covariant=True)
-RowT = TypeVar("RowT")
 
 Groups = tuple[Float[Array, "B G"], ...]
 """Features of one pixel by channel group: those of the sites so far."""
 
 
 @runtime_checkable
-class SiteLayer(Protocol[CarryT, ContextT, StateT, ResultT]):
+class SiteLayer(Protocol[CarryT, ContextT, StateT]):
     """A layer of channel groups, one for each site of a pixel: what `draw_pixel` calls."""
 
     def open_pixel(self, carry: CarryT, context: ContextT, column: Int[Array, ""]) -> StateT:
@@ -42,7 +40,7 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT, ResultT]):
         """
         ...
 
-    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> ResultT:
+    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
         """The carry after the last site, or what a model makes it of.
 
         `x`, behind mask A, is the last site's own group.
@@ -51,22 +49,22 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT, ResultT]):
 
 
 @runtime_checkable
-class RowLayer(SiteLayer[RowT, ContextT, StateT, RowT], Protocol[RowT, ContextT, StateT]):
+class RowLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
     """One that can read a whole row at once, too: what `read_row` calls."""
 
-    def init_carry(self, width: int, batch: int, labels: Labels | None) -> RowT:
+    def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
         """The carry above the first row of an image `width` pixels wide."""
         ...
 
     def read_row(
-        self, carry: RowT, context: ContextT, x: Float[Array, "W B I"]
-    ) -> tuple[RowT, Float[Array, "W B O"]]:
+        self, carry: CarryT, context: ContextT, x: Float[Array, "W B I"]
+    ) -> tuple[CarryT, Float[Array, "W B O"]]:
         """The carry after the row, good for the next one to begin from, and the row's output."""
         ...
 
 
 def draw_pixel(
-    layers: Sequence[SiteLayer[Carry, Context, PyTree, Carry]],
+    layers: Sequence[SiteLayer[Carry, Context, PyTree]],
     head: Head,
     carries: Sequence[Carry],
     contexts: Sequence[Context],

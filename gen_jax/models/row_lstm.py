@@ -12,21 +12,15 @@ The whole-image view scans over the rows, and each row passes through all layers
 cache. In the next-site view state-to-state is one matmul a row, since it reads the row above only.
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import checks
-from gen_jax.layers.class_conv import ClassConvCarry
-from gen_jax.layers.convolution import push
 from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
-from gen_jax.layers.site_layer import draw_pixel
-from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNContext
+from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.models.shared.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Draw, Float, Integer, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
 
 
 class RowLSTM(PixelRNN):
@@ -68,60 +62,10 @@ class RowLSTM(PixelRNN):
         _, params = scan(self, above, rows)
         return self.site_params(jnp.transpose(params, (2, 0, 1, 3)), images, labels)
 
-    # The next-site view. What the layers remember lies in one array each, to be read and written
-    # for all of them at once.
-
-    def init_carry(self, batch: int, labels: Labels | None = None) -> "RowLSTMCarry":
-        width, layers, h = self.image_shape[1], self.num_layers, self.rounded_features
-        side = self.kernel_size // 2
-        return RowLSTMCarry(
-            first=self.first.init_carry(width, batch, labels),
-            memory=jnp.zeros((layers, width, batch, 2 * h), self.dtype),
-            windows=jnp.zeros((layers, batch, side * 2 * h), self.dtype),
-        )
-
-    def begin_block(
-        self, carry: "RowLSTMCarry", block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
-    ) -> tuple["RowLSTMCarry", PixelRNNContext]:
-        first, context = self.first.begin_row(carry.first)
-        contexts = tuple(
-            layer.begin_row(LSTMState(*jnp.split(memory, 2, axis=-1)))
-            for layer, memory in zip(self.layers, carry.memory, strict=True)
-        )
-        carry = carry._replace(first=first, windows=jnp.zeros_like(carry.windows))
-        return carry, PixelRNNContext(jnp.arange(len(previous)), context, contexts)
-
-    def step(self, carry: "RowLSTMCarry", context: PixelRNNContext, draw: Draw) -> "RowLSTMCarry":
-        kernels = jnp.stack([layer.gates.left_kernel() for layer in self.layers])
-        left = jnp.einsum("lbi,lio->lbo", carry.windows, kernels)
-        first, *pixels = draw_pixel(
-            (self.first, *self.layers),
-            self.head,
-            (carry.first, *left),
-            (context.first, *context.layers),
-            context.column,
-            self.scaled(draw),
-        )
-        memory, inputs = (jnp.stack(arrays) for arrays in zip(*pixels, strict=True))
-        corner = (0, context.column, 0, 0)
-        return RowLSTMCarry(
-            first=first,
-            memory=jax.lax.dynamic_update_slice(carry.memory, memory[:, None], corner),
-            windows=push(carry.windows, inputs),
-        )
-
-    # The block view.
-
     def block(
-        self, carry: "RowLSTMCarry", context: PixelRNNContext, levels: Integer[Array, "W S B V"]
-    ) -> tuple["RowLSTMCarry", Float[Array, "W S B P"]]:
-        first, x = self.first.read_row(carry.first, context.first, self.scale_row(levels))
-        rows = []
-        for layer, layer_context in zip(self.layers, context.layers, strict=True):
-            row, x = layer.read_row(layer_context, x)
-            rows.append(jnp.concatenate(row, axis=-1))
-        carry = carry._replace(first=first, memory=jnp.stack(rows))
-        return carry, self.row_params(self.head(x[None])[0])
+        self, carry: PixelRNNCarry, context: PixelRNNContext, levels: Integer[Array, "W S B V"]
+    ) -> tuple[PixelRNNCarry, Float[Array, "W S B P"]]:
+        return self.read_row(carry, context, levels)
 
     def receptive_field(self) -> np.ndarray:
         """bool [H, W, S, H, W, S]: `field[r, c, s]` marks what site s of pixel (r, c) depends on.
@@ -136,17 +80,6 @@ class RowLSTM(PixelRNN):
         }
         first = hops(self.first_kernel_size // 2)
         return receptive_field(self.image_shape, self.sites, first, [layer] * self.num_layers)
-
-
-class RowLSTMCarry(NamedTuple):
-    """What a pixel hands to the next."""
-
-    first: ClassConvCarry
-    """That of the first convolution."""
-    memory: Float[Array, "layers W B F2"]
-    """State and cell of the row above, overwritten from the left with the row being drawn."""
-    windows: Float[Array, "layers B SI"]
-    """Input pixels to the left, flattened."""
 
 
 def _row(
