@@ -110,7 +110,9 @@ def test_its_bounds_are_bounds(enumerated):
     assert (iwae > nats - 0.1).all()
 
 
-@pytest.mark.parametrize(("baseline", "beta"), [("none", 1), ("leave_one_out", 1), ("none", 3)])
+@pytest.mark.parametrize(
+    ("baseline", "beta"), [("none", 1.0), ("leave_one_out", 1.0), ("none", 3.0)]
+)
 def test_the_gradient_of_the_bound_is_right_on_average(enumerated, baseline, beta):
     """For the prior's parameters too, whatever β, and though its latents are coupled."""
     model, variables, images, labels, _ = enumerated

@@ -116,7 +116,7 @@ class NormedConv(NormedKernel):
         here, below = jnp.split(both, 2, axis=-1)
         return self.biased(here + above), below
 
-    def _of_row(self, x: Float[Array, "W B I"], kernel: Float[Array, "taps I O2"]) -> Array:
+    def _of_row(self, x: Float[Array, "W B I"], kernel: Float[Array, "taps I O"]) -> Array:
         if self.stride > 1:
             windows = [column[:: self.stride] for column in columns(x, self.offsets)]
             kernel = self.normalized(kernel.reshape(-1, kernel.shape[-1]))
