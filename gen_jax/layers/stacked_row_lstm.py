@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from gen_jax.layers.convolution import columns, pick
+from gen_jax.layers.convolution import pick, rows_conv
 from gen_jax.layers.recurrence import LSTMState, RowLSTMContext, RowLSTMLayer, lstm
 from gen_jax.layers.site_layer import Groups, grown
 from gen_jax.typing import Array, Float, Int
@@ -40,9 +40,8 @@ class StackedRowLSTMLayer(RowLSTMLayer):
 
     def begin_row(self, above: LSTMState) -> RowLSTMContext:
         """State-to-state of the whole row, from the row above."""
-        side = self.kernel_size // 2
-        gates = self.gates.from_states(columns(above.state, range(-side, side + 1)), 0)
-        return RowLSTMContext(gates, above.cell)
+        kernel = self.gates.kernel_state.astype(self.dtype)
+        return RowLSTMContext(rows_conv(above.state[None], kernel[None]), above.cell)
 
     def read_row(
         self, context: RowLSTMContext, x: Float[Array, "W B F2"]
