@@ -252,6 +252,29 @@ def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> ja
     return jnp.swapaxes(params[position], 0, 1)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def block_params(model: Any, variables: Any, images: Any, labels: Any) -> jax.Array:
+    """The block view, [B, N, P] by site id."""
+    blocks = model.blocks()
+    given = jnp.moveaxis(by_site(model, images)[:, np.maximum(blocks, 0)], 0, 3)
+
+    def block(state: Any, inputs: Any) -> Any:
+        carry, previous = state
+        index, levels = inputs
+        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
+        carry, params = model.apply(variables, carry, context, levels, method="block")
+        return (carry, levels), params
+
+    carry = model.apply(variables, images.shape[0], labels, method="init_carry")
+    start = (carry, jnp.ones_like(given[0]))
+    _, params = jax.lax.scan(block, start, (jnp.arange(len(blocks)), given))
+    params = params.reshape(-1, *params.shape[-2:])
+    flat = blocks.reshape(-1)
+    position = np.empty(flat.max() + 1, np.int64)
+    position[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
+    return jnp.swapaxes(params[position], 0, 1)
+
+
 def dependencies(model: Any, batch: int = 6, seeds: int = 2) -> np.ndarray:
     """bool [N, N]: whether the parameters of site i change, even by a bit, with the levels of j."""
     variables = [perturbed(model, seed) for seed in range(seeds)]

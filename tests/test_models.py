@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, models, objectives, sampling
+from gen_jax.layers import convolution
+from gen_jax.models.shared.protocol import accelerator_form
 
 from .cases import (
     CASES,
@@ -216,6 +218,21 @@ def test_bfloat16_computes_in_bfloat16_and_hands_out_float32(name):
         assert np.isfinite(params).all()
         error = float(jnp.max(jnp.abs(params - exact))) / scale
         assert 1e-5 < error < 0.1, "bfloat16 was not computed with, or is broken"
+
+
+@pytest.mark.parametrize("case", ["categorical", "categorical-rgb"])
+@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM"])
+def test_steps_where_rows_are_read_by_convolutions(x64, monkeypatch, name, case):
+    """As programs compiled for CUDA do, in the form that they take of the model."""
+    model = make(name, case, (4, 5), dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 3), some_labels(model, 3)
+    expected = whole_image_params(model, variables, images, labels)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, cuda, default: cuda(*x))
+    monkeypatch.setattr(convolution, "CACHED_WINDOWS", 0)
+    other = accelerator_form(model)
+    found = jax.jit(lambda *x: next_site_params.__wrapped__(other, *x))(variables, images, labels)
+    scale = float(jnp.max(jnp.abs(expected)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
 
 
 # Configuration.

@@ -75,7 +75,9 @@ def scan_sites(
     """
     rest = variables, canvas, labels, temperature
     other = accelerator_form(model)
-    if other == model or canvas.completing:  # the more blocks, the more are known whole
+    # The more blocks, the more are known whole.
+    fewer_known = canvas.completing and len(other.blocks()) < len(model.blocks())
+    if other == model or fewer_known:
         return _scan_sites(model, *rest)
     return jax.lax.platform_dependent(
         cpu=lambda: _scan_sites(model, *rest), default=lambda: _scan_sites(other, *rest)

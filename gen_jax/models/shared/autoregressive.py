@@ -43,8 +43,9 @@ class AutoregressiveModel(ImageModel):
     told the kind, a Python int, and gives a context of so many steps; a `step` knows it by the form
     of its context.
 
-    A model whose blocks had better be others on an accelerator says so by `for_accelerator()`,
-    which gives a module with the same parameters; `scan` draws from that one there.
+    A model whose blocks or steps had better be others on an accelerator says so by
+    `for_accelerator()`, which gives a module with the same parameters; `scan` draws from that one
+    there.
     """
 
     features: int = 64

@@ -200,7 +200,7 @@ def has_block_view(model: Model) -> bool:
 def accelerator_form(model: BlockModel) -> BlockModel:
     """The same model in the form in which an accelerator samples it, if it says one.
 
-    `for_accelerator()` gives a module with the same parameters and other `blocks`.
+    `for_accelerator()` gives a module with the same parameters, whose steps are others.
     """
     other = getattr(type(model), "for_accelerator", None)
     return model if other is None else other(model)
