@@ -189,7 +189,7 @@ def _block_by_block(
         state: tuple[Carry, Array], inputs: tuple[Array, BlockSites]
     ) -> tuple[tuple[Carry, Array], tuple[Array, Array]]:
         results = []
-        for phase in range(len(phases)):  # unrolled: what a phase computes is decided before it runs
+        for phase in range(len(phases)):  # unrolled: what each computes is known before it runs
             state, result = block(state, jax.tree.map(lambda x, i=phase: x[i], inputs), phase)
             results.append(result)
         return state, jax.tree.map(lambda *x: jnp.stack(x), *results)
