@@ -142,8 +142,7 @@ def test_completion_keeps_and_reads_what_is_known(x64, double):
     third = order.size // 3
     known[:, order[third : 2 * third]] = True
     known = known.reshape(shape)
-    read = False
-    for first in range(0, 10 * BATCH, BATCH):  # a single bit may move few draws: enough images
+    for first in range(0, 100 * BATCH, BATCH):  # a single bit may move few draws: until one does
         completed = [
             complete(model, variables, np.full(shape, level), known, first=first)
             for level in range(model.likelihood.levels)
@@ -152,8 +151,9 @@ def test_completion_keeps_and_reads_what_is_known(x64, double):
             assert (images[known] == level).all()
         sites = np.stack([by_site(model, images) for images in completed])[:, :, order]
         assert (sites[:, :, :third] == sites[0, :, :third]).all()
-        read |= (sites[:, :, 2 * third :] != sites[0, :, 2 * third :]).any()
-    assert read
+        if (sites[:, :, 2 * third :] != sites[0, :, 2 * third :]).any():
+            return
+    pytest.fail("no later site depends on what is known")
 
 
 @every_model
@@ -352,10 +352,9 @@ def test_four_devices_draw_the_same_images(x64, name, case, method):
         sample(model, variables, 6, mesh=mesh)
 
 
-@every_model
-def test_known_broadcasts(x64, name):
-    """A mask of a row, of an image, of one channel: as if written out."""
-    model = in_double(name, "categorical-rgb")
+def test_known_broadcasts(x64):
+    """A mask of a row, of an image, of one channel: as if written out, before a model sees it."""
+    model = in_double("GatedPixelCNN", "categorical-rgb")
     variables = perturbed(model)
     images = np.asarray(some_images(model, BATCH))
     height, width, _ = model.image_shape
