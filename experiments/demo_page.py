@@ -102,9 +102,10 @@ def _hindrance(model: Model) -> str | None:
     for field, (value, accepted) in asked.items():
         if value not in accepted:
             return f"{field} is {value}; accepted, by the page: {', '.join(map(str, accepted))}"
-    features = getattr(model, "features", 0)
-    if features % _TILE:
-        return f"features is {features}; accepted, by the page: multiples of {_TILE}"
+    for field in ("features", "head_features"):
+        value = getattr(model, field) or 0
+        if value % _TILE:
+            return f"{field} is {value}; accepted, by the page: multiples of {_TILE}"
     return None
 
 

@@ -22,9 +22,14 @@ _SWITCHES = (
     "--hide-scrollbars",
     "--force-color-profile=srgb",
 )
-# The protocol is spoken over the files 3 (commands) and 4 (answers).
-_LAUNCH = "import os, sys; r, w = map(int, sys.argv[1:3]); r = os.dup(r); w = os.dup(w); "
-_LAUNCH += "os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
+# The protocol is spoken over the files 3 (commands) and 4 (answers); what is there makes way first.
+_LAUNCH = """
+import fcntl, os, sys
+commands, answers = (fcntl.fcntl(int(file), fcntl.F_DUPFD, 10) for file in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find() -> str | None:
