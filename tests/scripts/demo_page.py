@@ -30,11 +30,12 @@ class Expected(NamedTuple):
 
 @functools.cache
 def expected(name: str) -> Expected:
-    """Rows known whole, a row known in part, and rows to draw; not at temperature 1."""
+    """Rows known whole, two known in part, the first among them, and rows to draw."""
     model, variables = gen_jax.load(name)
     key, given = jax.random.key(3), self_check.fixed_images(model)[0][4]
     known = np.zeros((SIDE, SIDE, 1), bool)
     known[:10] = known[12, 5:15] = True
+    known[0, 20:] = False
     images = sampling.complete(
         model,
         variables,
