@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     options = cli.parse(Options, "python -m experiments.demo_page", arguments)
     text = models_script(options.names or runnable_names())
     folder = results.writable(Path(options.output))
-    for name in FILES:
-        if folder.resolve() != SOURCES:
+    if not folder.samefile(SOURCES):
+        for name in FILES:
             shutil.copyfile(SOURCES / name, folder / name)
     write_atomically(folder / "models.js", text)
     page = folder / "index.html"

@@ -179,13 +179,14 @@ element("follow").addEventListener("change", drawingChanged);
 
 // What the worker runs, as text: of a model's name, its weights once, and requests.
 function serve({ complete, readTensors, uniforms }) {
-  const tensors = {}, channel = new MessageChannel();
+  const tensors = {};
   let last = 0;
   // A turn of the event loop, in which a newer request can come. (A timer would take 4 ms.)
   const turn = () =>
     new Promise((done) => {
-      channel.port1.onmessage = done;
-      channel.port2.postMessage(null);
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => done(port1.close());
+      port2.postMessage(null);
     });
 
   self.onmessage = async ({ data }) => {

@@ -244,6 +244,11 @@ def test_surprise_me_is_of_nothing_and_of_its_seed(page):
     click(page, "surprise")
     settle(page)
     np.testing.assert_array_equal(state(page)[3], images)
+    # One that is asked for while another is drawn takes its place.
+    page.evaluate("for (let i = 0; i < 5; i++) setTimeout(surprise, 15 * i)")
+    page.wait("result.id >= 8")
+    settle(page)
+    np.testing.assert_array_equal(state(page)[3], images)
     click(page, "keep")
     click(page, "surprise")
     settle(page)
