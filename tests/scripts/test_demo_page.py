@@ -1,5 +1,6 @@
 """experiments.demo_page: what it writes, and that its JavaScript draws what the library draws."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 import gen_jax
 from experiments import demo_page
 from gen_jax import likelihoods, models
+from gen_jax.pretrained import weights
+from tests.cases import perturbed
 from tests.scripts.conftest import command
 from tests.scripts.demo_page import IMAGES, SIDE, differing, expected, names
 
@@ -100,6 +103,58 @@ def test_for_the_same_noise_it_draws_what_the_library_draws(built, name):
     cold, _ = draw(built, name, temperature=0)
     assert (cold == cold[:1]).all()
     assert (cold != images).any()
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.GatedPixelCNN(
+            (SIDE, SIDE, 1),
+            likelihoods.Bernoulli(),
+            features=16,
+            num_layers=3,
+            first_kernel_size=5,
+            head_features=48,
+        ),
+        models.RowLSTM(
+            (SIDE, SIDE, 1),
+            likelihoods.Bernoulli(),
+            features=16,
+            num_layers=2,
+            kernel_size=5,
+            first_kernel_size=3,
+        ),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_other_sizes_have_the_parameters_of_the_whole_image_view(tmp_path, model):
+    """In float32, and every bias away from zero."""
+    variables, rng = perturbed(model), np.random.default_rng(0)
+    content = weights.to_bytes(variables["params"], "float32")
+    entry = {
+        "name": "tiny",
+        "model": models.to_dict(model),
+        "weights": base64.b64encode(content).decode(),
+    }
+    (tmp_path / "models.js").write_text(f"const MODELS = {json.dumps([entry])};")
+    shutil.copy(demo_page.SOURCES / "sampler.js", tmp_path)
+    request = {
+        "name": "tiny",
+        "given": [0] * SIDE**2,
+        "known": [0] * SIDE**2,
+        "noise": rng.uniform(size=4 * SIDE**2).tolist(),
+        "temperature": 1,
+        "images": 4,
+    }
+    result = in_node(tmp_path, DRAW, request)
+    images = np.array(result["images"])
+    logits = np.asarray(jax.jit(model.apply)(variables, images[..., None]))[..., 0, 0]
+    wanted = 1 / (1 + np.exp(-logits))
+    assert 0.1 < images.mean() < 0.9
+    np.testing.assert_allclose(result["probabilities"], wanted, rtol=0, atol=1e-5)
+    drawn = np.reshape(request["noise"], wanted.shape) < wanted
+    assert (drawn != images).mean() <= 1e-3
 
 
 @needs_node
