@@ -13,7 +13,7 @@ from gen_jax.models.shared.protocol import has_block_view
 from .cases import (
     LIKELIHOODS,
     MODELS,
-    by_site,
+    block_params,
     make,
     perturbed,
     some_images,
@@ -22,29 +22,6 @@ from .cases import (
 )
 
 WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli"))]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def block_params(model, variables, images, labels):
-    """The block view, [B, N, P] by site id."""
-    blocks = model.blocks()
-    given = jnp.moveaxis(by_site(model, images)[:, np.maximum(blocks, 0)], 0, 3)
-
-    def block(state, inputs):
-        carry, previous = state
-        index, levels = inputs
-        carry, context = model.apply(variables, carry, index, previous, method="begin_block")
-        carry, params = model.apply(variables, carry, context, levels, method="block")
-        return (carry, levels), params
-
-    carry = model.apply(variables, images.shape[0], labels, method="init_carry")
-    start = (carry, jnp.ones_like(given[0]))
-    _, params = jax.lax.scan(block, start, (jnp.arange(len(blocks)), given))
-    params = params.reshape(-1, *params.shape[-2:])
-    flat = blocks.reshape(-1)
-    position = np.empty(flat.max() + 1, np.int64)
-    position[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
-    return jnp.swapaxes(params[position], 0, 1)
 
 
 def test_which_models_have_it():

@@ -122,9 +122,12 @@ def rows_of(x):
     return jnp.transpose(x, (1, 2, 0, 3))
 
 
+@pytest.mark.parametrize("platform", ["default", "cuda"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (4, 7)])
-def test_rows_convolution_row_by_row(x64, rows, columns):
+def test_rows_convolution_row_by_row(x64, monkeypatch, rows, columns, platform):
     """`row` of the rows so far, with zeros above the image, is the whole image's row."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, **forms: forms[platform](*x))
+    monkeypatch.setattr(convolution, "CACHED_WINDOWS", 0)
     layer = RowsConv(in_features=2, features=3, rows=rows, columns=columns, dtype="float64")
     x = normal(2, 5, 4, 2)
     variables = layer_variables(layer, x)
@@ -133,6 +136,21 @@ def test_rows_convolution_row_by_row(x64, rows, columns):
     for r in range(5):
         row = layer.apply(variables, padded[r : r + rows], method="row")
         np.testing.assert_allclose(row, whole[r], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("batch", "platform", "kind"),
+    [(8192, "cuda", "convolution"), (8192, "cpu", "windows"), (64, "cuda", "windows")],
+)
+def test_long_windows_are_not_written_on_cuda(batch, platform, kind):
+    """Where memory bounds it: as long as rows × columns of the row's features."""
+    layer = RowsConv(in_features=64, features=8, rows=2, columns=3)
+    rows = jax.ShapeDtypeStruct((2, 28, batch, 64), jnp.float32)
+    variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, method="row"), rows)
+    traced = jax.jit(lambda *x: layer.apply(*x, method="row")).trace(variables, rows)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    texts = {"convolution": "stablehlo.convolution", "windows": f"tensor<28x{batch}x384xf32>"}
+    assert [name for name, text in texts.items() if text in program] == [kind]
 
 
 @pytest.mark.parametrize("beside", [0, 4])

@@ -1,5 +1,6 @@
 """Every autoregressive model: causal, normalised, one model in two views; JSON; bad input."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, models, objectives, sampling
+from gen_jax.layers import convolution
+from gen_jax.models.shared.protocol import accelerator_form
 
 from .cases import (
     CASES,
@@ -29,6 +32,7 @@ from .cases import (
     some_labels,
     whole_image_params,
 )
+from .compilation import optimized
 
 log_likelihood = jax.jit(objectives.log_likelihood, static_argnums=0)
 
@@ -129,8 +133,9 @@ ENUMERATED = [
     ids=[f"{name}-{case}-{dtype}" for name, case, _, _, dtype, _ in ENUMERATED],
 )
 def test_probabilities_of_all_images_sum_to_one(name, case, size, likelihood, dtype, tolerance):
-    with jax.enable_x64(dtype == "float64"):
-        fields = {"features": 2} if size == SMALLEST[1] else {}
+    many = size == SMALLEST[1]
+    with jax.enable_x64(dtype == "float64"), optimized() if many else contextlib.nullcontext():
+        fields = {"features": 2} if many else {}
         model = make(name, case, size, likelihood=likelihood, dtype=dtype, **fields)
         images = jnp.asarray(every_image(model))
         assert len(images) == likelihood.levels ** np.prod(model.image_shape)
@@ -213,6 +218,21 @@ def test_bfloat16_computes_in_bfloat16_and_hands_out_float32(name):
         assert np.isfinite(params).all()
         error = float(jnp.max(jnp.abs(params - exact))) / scale
         assert 1e-5 < error < 0.1, "bfloat16 was not computed with, or is broken"
+
+
+@pytest.mark.parametrize("case", ["categorical", "categorical-rgb"])
+@pytest.mark.parametrize("name", ["PixelCNN", "GatedPixelCNN", "RowLSTM"])
+def test_steps_where_rows_are_read_by_convolutions(x64, monkeypatch, name, case):
+    """As programs compiled for CUDA do, in the form that they take of the model."""
+    model = make(name, case, (4, 5), dtype="float64")
+    variables, images, labels = perturbed(model), some_images(model, 3), some_labels(model, 3)
+    expected = whole_image_params(model, variables, images, labels)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, cuda, default: cuda(*x))
+    monkeypatch.setattr(convolution, "CACHED_WINDOWS", 0)
+    other = accelerator_form(model)
+    found = jax.jit(lambda *x: next_site_params.__wrapped__(other, *x))(variables, images, labels)
+    scale = float(jnp.max(jnp.abs(expected)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * scale)
 
 
 # Configuration.

@@ -61,7 +61,8 @@ def sample(model, variables, count=BATCH, **options):
 
 def in_double(name, case):
     """The model in float64 that all tests of a case share, so that its samplers compile once."""
-    return make(name, case, dtype="float64", num_layers=2 if case == "categorical" else 1)
+    two = case == "categorical" and MODELS[name].depth == "num_layers"
+    return make(name, case, dtype="float64", num_layers=2 if two else 1)
 
 
 # Equal images.
@@ -341,7 +342,7 @@ def test_four_devices_draw_the_same_images(x64, name, case, method):
     variables = perturbed(model)
     alone = sample(model, variables, method=method)
     np.testing.assert_array_equal(sample(model, variables, method=method, mesh=mesh), alone)
-    if method != "fixed_point":
+    if method != "fixed_point" and MODELS[name].multiple == 1:  # else it takes long to compile
         known = np.arange(model.image_shape[1])[:, None] < 2
         np.testing.assert_array_equal(
             complete(model, variables, 1 - alone % 2, known, method=method, mesh=mesh),
@@ -440,9 +441,9 @@ def test_frequencies_are_the_models_probabilities(name, case, size, likelihood):
     assert_frequencies(images.reshape(COUNT, -1).astype(int) @ weights, wanted.reshape(-1))
 
 
-def test_frequencies_of_images_with_strides(x64):
+def test_frequencies_of_images_with_strides():
     """Of its 65,536 images, by groups that chance has made, and by their last row."""
-    model = make("PixelCNNPlusPlus", *SMALLEST[:2], dtype="float64")
+    model = make("PixelCNNPlusPlus", *SMALLEST[:2])
     variables = perturbed(model, seed=1)
     expected, weights = probabilities(model, variables, None)
     images = sample(model, variables, COUNT)

@@ -76,7 +76,8 @@ class ClassConv(nn.Module, kw_only=True):
         above = self.conv.row_above(carry.rows)
         if carry.classes is not None:
             above = above + carry.classes[None]
-        rows = jnp.concatenate([carry.rows[1:], jnp.zeros_like(carry.rows[:1])])
+        # The oldest row has room for the new one, of which no pixel is read before it is written.
+        rows = jnp.concatenate([carry.rows[1:], carry.rows[:1]])
         return carry._replace(rows=rows, window=jnp.zeros_like(carry.window)), above
 
     def read_row(

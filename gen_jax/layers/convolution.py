@@ -67,10 +67,41 @@ def kernel_init(fan_in: int) -> nn.initializers.Initializer:
     return nn.initializers.truncated_normal(stddev=max(fan_in, 1) ** -0.5 / 0.8796)
 
 
+CACHED_WINDOWS = 2**24
+"""Bytes of windows that cost no memory traffic: with all else they fill half an H100's cache."""
+
+
+def rows_conv(
+    rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
+) -> Float[Array, "W B O"]:
+    """One output row of a convolution with zero padding at the sides.
+
+    A matmul over windows; where these leave the cache and the program is compiled for CUDA, a
+    convolution, since memory is what bounds it there and windows are `taps` times as long as rows.
+    """
+    size = rows[..., 0].size * kernel[0, :, :, 0].size * rows.dtype.itemsize
+    if size <= CACHED_WINDOWS:
+        return _rows_matmul(rows, kernel)
+    return jax.lax.platform_dependent(rows, kernel, cuda=_rows_convolution, default=_rows_matmul)
+
+
+def _rows_convolution(
+    rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
+) -> Float[Array, "W B O"]:
+    # As one image, W high and B wide, of which a kernel reads some rows and one column: features
+    # come last, and nothing is transposed, as it would be for a batch that is not outermost.
+    image = jnp.concatenate(list(rows), axis=-1)[None]
+    kernel = jnp.concatenate(list(kernel), axis=1)[:, None]
+    side = kernel.shape[0] // 2
+    padding = ((side, side), (0, 0))
+    return jax.lax.conv_general_dilated(
+        image, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )[0]
+
+
 def _rows_matmul(
     rows: Float[Array, "rows W B I"], kernel: Float[Array, "rows taps I O"]
 ) -> Float[Array, "W B O"]:
-    """One output row of a convolution with zero padding at the sides, as one matmul."""
     num_rows, width = rows.shape[:2]
     taps = kernel.shape[1]
     padded = jnp.pad(rows, ((0, 0), (taps // 2, taps // 2), (0, 0), (0, 0)))
@@ -101,11 +132,12 @@ class RowsConv(nn.Module, kw_only=True):
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
         return _conv(x, self.kernel.astype(x.dtype)) + _broadcast_bias(self.bias, x)
 
-    def row(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
-        """The output's row at the last of `rows`."""
-        return _rows_matmul(rows, self.kernel.astype(rows.dtype)) + _broadcast_bias(
-            self.bias, rows[0]
-        )
+    def row(
+        self, rows: Float[Array, "rows W B I"], inside: Float[Array, ""] | float = 1.0
+    ) -> Float[Array, "W B O"]:
+        """The output's row at the last of `rows`; its bias times `inside`."""
+        bias = self.bias.astype(rows.dtype) * inside
+        return rows_conv(rows, self.kernel.astype(rows.dtype)) + _broadcast_bias(bias, rows[0])
 
 
 class MaskedConv(nn.Module, kw_only=True):
@@ -173,7 +205,7 @@ class MaskedConv(nn.Module, kw_only=True):
 
     def row_above(self, rows: Float[Array, "rows W B I"]) -> Float[Array, "W B O"]:
         """What the `above` rows above contribute to a row's outputs."""
-        return _rows_matmul(rows, self.kernel_above.astype(rows.dtype))
+        return rows_conv(rows, self.kernel_above.astype(rows.dtype))
 
     def site(
         self, s: int, window: Float[Array, "B SI"] | None, centre: tuple[Float[Array, "B G"], ...]

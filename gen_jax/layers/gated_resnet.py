@@ -22,7 +22,12 @@ from gen_jax.typing import Array, Dtype, Float, Int, Labels
 
 def celu(x: Float[Array, "*batch F"]) -> Float[Array, "*batch F2"]:
     """elu of x and of −x, side by side (Shang et al. 2016 did so with ReLU)."""
-    # elu before the concatenation, which XLA does not fuse: its gradient takes a third of the time.
+    # One program, where elu of each part would be three.
+    return jax.nn.elu(jnp.concatenate([x, -x], axis=-1))
+
+
+def celu_of_image(x: Float[Array, "B H W F"]) -> Float[Array, "B H W F2"]:
+    """The same, as a gradient is better taken of: in a third of the time."""
     return jnp.concatenate([jax.nn.elu(x), jax.nn.elu(-x)], axis=-1)
 
 
@@ -58,10 +63,10 @@ class GatedResnet(nn.Module, kw_only=True):
         beside: tuple[Float[Array, "B H W F"], ...],
         labels: Labels | None,
     ) -> Float[Array, "B H W F"]:
-        y = self.first(celu(x))
+        y = self.first(celu_of_image(x))
         if beside:
-            y = y + self.nin(jnp.concatenate([celu(other) for other in beside], axis=-1))
-        y = self.drop(celu(y), deterministic=not self.has_rng("dropout"))
+            y = y + self.nin(jnp.concatenate([celu_of_image(other) for other in beside], axis=-1))
+        y = self.drop(celu_of_image(y), deterministic=not self.has_rng("dropout"))
         gates = self.second(y)
         if self.num_classes is not None:
             gates = gates + self.classes(labels)[:, None, None, :]

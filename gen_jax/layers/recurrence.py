@@ -87,6 +87,12 @@ class LSTMGates(nn.Module, kw_only=True):
 
     # Next site.
 
+    def row(self, x: Float[Array, "W B I"]) -> Float[Array, "W B F4"]:
+        """What a row of inputs says of its own gates, and the bias."""
+        kernel, bias = self.weights()
+        inputs = jnp.concatenate(columns(x, range(-self.side, 1)), axis=-1)
+        return inputs @ kernel[: inputs.shape[-1]] + bias
+
     def from_states(
         self, states: Sequence[Float[Array, "W B F"]], start: int
     ) -> Float[Array, "W B F4"]:
@@ -97,6 +103,12 @@ class LSTMGates(nn.Module, kw_only=True):
     def state_kernel(self, taps: slice) -> Float[Array, "I F4"]:
         """State-to-state at some of the taps, flattened."""
         return self.kernel_state[taps].reshape(-1, 4 * self.features).astype(self.dtype)
+
+    def left_kernel(self) -> Float[Array, "SI F4"]:
+        """Input-to-state of the pixels to the left, flattened."""
+        # Tap after tap: by a slice reshaped, XLA's GPU backend may find no tiles for the matmul.
+        taps = [self.kernel_input[tap] for tap in range(self.side)]
+        return jnp.concatenate(taps).astype(self.dtype)
 
     def site(
         self,
@@ -109,11 +121,16 @@ class LSTMGates(nn.Module, kw_only=True):
         """The group of site s in every gate, at one pixel.
 
         `window` holds the pixels to the left, flattened; `centre` the pixel's own input groups so
-        far; `states` those of the first taps. `context` brings the rest.
+        far; `states` those of the first taps. `context` brings the rest, without a window what
+        the pixels to the left say, too.
         """
-        num_inputs = self.side * self.in_features
-        num_inputs += (s + 1) * (self.in_features // self.groups)
-        kernels = [self.kernel_input.reshape(-1, 4 * self.features)[:num_inputs].astype(self.dtype)]
+        open_inputs = (s + 1) * (self.in_features // self.groups)
+        if window is None:
+            kernel = self.kernel_input[-1, :open_inputs]
+        else:
+            num_inputs = self.side * self.in_features + open_inputs
+            kernel = self.kernel_input.reshape(-1, 4 * self.features)[:num_inputs]
+        kernels = [kernel.astype(self.dtype)]
         kernels += [self.state_kernel(slice(len(states)))] if states else []
         inputs = (() if window is None else (window,)) + centre[: s + 1] + states
         kernel, rest = (
@@ -210,10 +227,8 @@ class RowLSTMLayer(nn.Module, kw_only=True):
     def read_row(
         self, carry: RowLSTMCarry, context: RowLSTMContext, x: Float[Array, "W B F2"]
     ) -> tuple[RowLSTMCarry, Float[Array, "W B F2"]]:
-        kernel, bias = self.gates.weights()
-        inputs = jnp.concatenate(columns(x, range(-self.gates.side, 1)), axis=-1)
-        gates = inputs @ kernel[: inputs.shape[-1]] + context.gates + bias
-        new, side = lstm(gates, context.cells), self.kernel_size // 2
+        new = lstm(self.gates.row(x) + context.gates, context.cells)
+        side = self.kernel_size // 2
         states = jnp.pad(new.state, ((side, side), (0, 0), (0, 0)))
         return carry._replace(states=states, cells=new.cell), x + self.out.row(new.state)
 

@@ -268,10 +268,10 @@ class GatedLayer(nn.Module, kw_only=True):
     ) -> tuple[GatedCarry, Float[Array, "W B F"], Float[Array, "W B F2"]]:
         """From the vertical stack's input at the row above: its output there, and gates below it.
 
-        `inside` is 0 where that row is above the image: its maps are zeros, and no bias.
+        `inside` is 0 where that row is above the image, and all rows are zeros: no bias, no class.
         """
         rows = jnp.concatenate([carry.rows, v[None]])
-        maps = self.vertical.row(rows) * inside
+        maps = self.vertical.row(rows, inside)
         gates = self.horizontal.from_beside(maps)
         if carry.class_vertical is None:
             return carry._replace(rows=rows[1:]), gate(maps), gates

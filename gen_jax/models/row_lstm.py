@@ -10,17 +10,26 @@ see all that came before.
 
 The whole-image view scans over the rows, and each row passes through all layers while it is in the
 cache. In the next-site view state-to-state is one matmul a row, since it reads the row above only.
+An accelerator draws from `StackedRowLSTM`, the same model with a next-site view of fewer kernels.
 """
 
+import dataclasses
+from typing import NamedTuple
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import checks
+from gen_jax.layers.class_conv import ClassConvCarry
+from gen_jax.layers.convolution import push
 from gen_jax.layers.recurrence import LSTMState, RowLSTMLayer
+from gen_jax.layers.site_layer import draw_pixel
+from gen_jax.layers.stacked_row_lstm import StackedRowLSTMLayer
 from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.models.shared.receptive_field import hops, receptive_field
-from gen_jax.typing import Array, Float, Integer, Labels, Levels, SiteParams
+from gen_jax.typing import Array, Draw, Float, Integer, Labels, Levels, SiteParams
 
 
 class RowLSTM(PixelRNN):
@@ -37,8 +46,21 @@ class RowLSTM(PixelRNN):
         super().__post_init__()
         checks.whole("kernel_size", self.kernel_size, 3, odd=True)
 
+    def for_accelerator(self) -> "RowLSTM":
+        """The same model, in which a step is fewer kernels; it takes a CPU longer."""
+        if type(self) is not RowLSTM:  # a subclass may change what the other form would not know
+            return self
+        names = {field.name for field in dataclasses.fields(self) if field.init}
+        fields = {name: getattr(self, name) for name in names - {"parent", "name"}}
+        return StackedRowLSTM(**fields, parent=None)
+
+    @property
+    def layer_type(self) -> type[RowLSTMLayer]:
+        """Class of the layers."""
+        return RowLSTMLayer
+
     def layer(self) -> RowLSTMLayer:
-        return RowLSTMLayer(
+        return self.layer_type(
             features=self.rounded_features,
             kernel_size=self.kernel_size,
             groups=self.sites,
@@ -80,6 +102,87 @@ class RowLSTM(PixelRNN):
         }
         first = hops(self.first_kernel_size // 2)
         return receptive_field(self.image_shape, self.sites, first, [layer] * self.num_layers)
+
+
+class StackedRowLSTM(RowLSTM):
+    """Row LSTM in the form for accelerators: of the same parameters, with the same distribution.
+
+    What the layers remember lies in one array for all of them, and all read the pixels to the left
+    in one matmul: a step is launched as fewer kernels.
+    """
+
+    @property
+    def layer_type(self) -> type[StackedRowLSTMLayer]:
+        return StackedRowLSTMLayer
+
+    def init_carry(self, batch: int, labels: Labels | None = None) -> "StackedRowLSTMCarry":
+        width, layers, h = self.image_shape[1], self.num_layers, self.rounded_features
+        side = self.kernel_size // 2
+        return StackedRowLSTMCarry(
+            first=self.first.init_carry(width, batch, labels),
+            memory=jnp.zeros((layers, width, batch, 2 * h), self.dtype),
+            windows=jnp.zeros((layers, batch, side * 2 * h), self.dtype),
+        )
+
+    def begin_block(
+        self,
+        carry: "StackedRowLSTMCarry",
+        block: Integer[Array, ""],
+        previous: Integer[Array, "W S B V"],
+    ) -> tuple["StackedRowLSTMCarry", PixelRNNContext]:
+        first, context = self.first.begin_row(carry.first)
+        contexts = tuple(
+            layer.begin_row(LSTMState(*jnp.split(memory, 2, axis=-1)))
+            for layer, memory in zip(self.layers, carry.memory, strict=True)
+        )
+        carry = carry._replace(first=first, windows=jnp.zeros_like(carry.windows))
+        return carry, PixelRNNContext(jnp.arange(len(previous)), context, contexts)
+
+    def step(
+        self, carry: "StackedRowLSTMCarry", context: PixelRNNContext, draw: Draw
+    ) -> "StackedRowLSTMCarry":
+        kernels = jnp.stack([layer.gates.left_kernel() for layer in self.layers])
+        left = jnp.einsum("lbi,lio->lbo", carry.windows, kernels)
+        first, *pixels = draw_pixel(
+            (self.first, *self.layers),
+            self.head,
+            (carry.first, *left),
+            (context.first, *context.layers),
+            context.column,
+            self.scaled(draw),
+        )
+        memory, inputs = (jnp.stack(arrays) for arrays in zip(*pixels, strict=True))
+        corner = (0, context.column, 0, 0)
+        return StackedRowLSTMCarry(
+            first=first,
+            memory=jax.lax.dynamic_update_slice(carry.memory, memory[:, None], corner),
+            windows=push(carry.windows, inputs),
+        )
+
+    def block(
+        self,
+        carry: "StackedRowLSTMCarry",
+        context: PixelRNNContext,
+        levels: Integer[Array, "W S B V"],
+    ) -> tuple["StackedRowLSTMCarry", Float[Array, "W S B P"]]:
+        first, x = self.first.read_row(carry.first, context.first, self.scale_row(levels))
+        rows = []
+        for layer, layer_context in zip(self.layers, context.layers, strict=True):
+            row, x = layer.read_row(layer_context, x)
+            rows.append(jnp.concatenate(row, axis=-1))
+        carry = carry._replace(first=first, memory=jnp.stack(rows))
+        return carry, self.row_params(self.head(x[None])[0])
+
+
+class StackedRowLSTMCarry(NamedTuple):
+    """What a pixel hands to the next."""
+
+    first: ClassConvCarry
+    """That of the first convolution."""
+    memory: Float[Array, "layers W B F2"]
+    """State and cell of the row above, overwritten from the left with the row being drawn."""
+    windows: Float[Array, "layers B SI"]
+    """Input pixels to the left, flattened."""
 
 
 def _row(
