@@ -24,6 +24,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.docs
+	$(BIN)/python -m experiments.demo_page --no-open
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "built site/index.html"
 

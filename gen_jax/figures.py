@@ -1,13 +1,14 @@
 """Pictures: grids, animations, maps of nats, curves. The only file that imports matplotlib.
 
 Images are integer levels, NumPy arrays. Each `save_…` returns the path that it has written, whole
-or not at all: OSError if it cannot.
+or not at all: OSError if it cannot. `show` is for notebooks. matplotlib's own state, such as its
+backend, is left as it is.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -17,9 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gen_jax import checks
 from gen_jax.files import PathLike, replacing
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from gen_jax.models.shared.protocol import Model, traits
+from gen_jax.typing import ArrayLike
 
 _BORDER = (90, 110, 140)
 _TO_COME = (214, 222, 235)  # sites not drawn yet: a colour that no grey image has
@@ -57,6 +57,43 @@ def tile(rgb: np.ndarray, columns: int | None = None, zoom: int | None = None) -
     return sheet.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows whatever its backend."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
+
+
+def show(images: ArrayLike, model: Model, columns: int | None = None) -> Picture:
+    """A matplotlib figure of a grid of a model's images `[B, H, W, C]`, or of one `[H, W, C]`.
+
+    As the last line of a notebook's cell it is seen. Levels need not be whole: the expected ones,
+    of a `Likelihood.mean`, are in order. ValueError for images that are not the model's.
+    """
+    shape, levels = traits(model).image_shape, model.likelihood.levels
+    images = np.asarray(images)
+    if images.shape[-3:] != shape or images.ndim > 4 or len(images) == 0:
+        raise ValueError(
+            f"images has shape {images.shape}; accepted by this {type(model).__name__}: "
+            f"[B, {', '.join(map(str, shape))}]"
+        )
+    if not (images.min() >= 0 and images.max() <= levels - 1):
+        raise ValueError(
+            f"images has levels {images.min()} … {images.max()}; accepted: 0 … {levels - 1}"
+        )
+    if columns is not None:
+        columns = checks.whole("columns", columns, 1)
+    sheet = tile(to_rgb(images.reshape(-1, *shape), levels), columns)
+    height, width, _ = sheet.shape
+    figure = Picture(figsize=(width / 100, height / 100), dpi=100)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(sheet, interpolation="nearest", aspect="auto")
+    axis.set_axis_off()
+    return figure
+
+
 def save_grid(
     images: np.ndarray,
     levels: int,
@@ -74,13 +111,9 @@ def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Pa
     strips = [tile(to_rgb(images, levels), columns=len(images), zoom=1) for images in rows.values()]
     height, width = strips[0].shape[:2]
     zoom = max(1, 1400 // width)
-    figure, axes = plt.subplots(
-        len(rows),
-        1,
-        figsize=(width * zoom / 130 + 1.6, len(rows) * height * zoom / 130),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (width * zoom / 130 + 1.6, len(rows) * height * zoom / 130)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)
     for axis, name, strip in zip(axes[:, 0], rows, strips, strict=True):
         axis.imshow(strip, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
@@ -157,9 +190,8 @@ def save_site_map(
     """
     count = min(count, len(images))
     bits = -np.asarray(nats)[:count].sum(axis=-1) / np.log(2)
-    figure, axes = plt.subplots(
-        2, count, figsize=(1.1 * count + 1, 2.6), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(1.1 * count + 1, 2.6), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
     for i in range(count):
         axes[0, i].imshow(to_rgb(images[i], levels))
         shown = axes[1, i].imshow(bits[i], cmap="magma", vmin=0, vmax=np.quantile(bits, 0.995))
@@ -174,9 +206,8 @@ def save_regions(
 ) -> Path:
     """A PNG of maps `[H, W]` side by side; integers are places in `regions` (name: colour)."""
     colours = np.array([to_rgba(colour) for colour in regions.values()])
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.4 * len(panels), 4.2), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(3.4 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
         axis.imshow(colours[panel])
         axis.set(title=title, xticks=[], yticks=[])
@@ -196,7 +227,8 @@ def save_curves(
     markers: bool = False,
 ) -> Path:
     """A PNG of named curves, each (x values, y values)."""
-    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axis = figure.subplots()
     for name, (x, y) in curves.items():
         axis.plot(x, y, label=name, marker="o" if markers else None, linewidth=1.5)
     if log_log:
@@ -235,9 +267,6 @@ def _save(rgb: np.ndarray, path: PathLike) -> Path:
 
 
 def _save_figure(figure: Figure, path: PathLike) -> Path:
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=130)
-    finally:
-        plt.close(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
     return Path(path)

@@ -13,6 +13,7 @@ from gen_jax.keys import threefry
 from gen_jax.models.shared.codes import StandardNormal
 from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import CodeModel, Model, check_inputs, refuse, traits, with_code
+from gen_jax.reprs import brief
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
@@ -37,6 +38,8 @@ class Inversion(NamedTuple):
     """log p(x | z) at it, in nats, `[B]`."""
     objective: Nats
     """log p(x | z) + prior_weight · log p(z) at it, in nats, `[B]`: what was maximised."""
+
+    __repr__ = brief
 
 
 class _Search(NamedTuple):

@@ -23,6 +23,7 @@ from gen_jax.models.shared.protocol import (
     traits,
     with_posterior,
 )
+from gen_jax.reprs import brief
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
@@ -132,6 +133,8 @@ class ELBOTerms(NamedTuple):
     kl: Float[Array, "B Z"]
     """KL(q(z_j | x) ‖ p(z_j)) of each latent (an estimate, with kl="monte_carlo" or a prior that
     has no closed form)."""
+
+    __repr__ = brief
 
     @property
     def elbo(self) -> Nats:

@@ -1,13 +1,18 @@
 """Pictures show the levels that they are given, where they belong."""
 
 import errno
+import io
 import os
+import subprocess
+import sys
 
+import jax.numpy as jnp
+import matplotlib.figure
 import numpy as np
 import pytest
 from PIL import Image
 
-from gen_jax import figures
+from gen_jax import figures, likelihoods, models
 
 from .cases import by_site, every_model, generation_order, make, some_images
 
@@ -160,3 +165,56 @@ def test_canvases_of_a_completion_start_from_what_is_known():
     np.testing.assert_array_equal(drawn[0], np.broadcast_to(known, images.shape))
     np.testing.assert_array_equal(frames[0], np.where(known, images, 0))
     np.testing.assert_array_equal(frames[-1], images)
+
+
+BINARY = models.PixelCNN((2, 3, 1), likelihoods.Bernoulli())
+
+
+def test_a_notebook_is_shown_a_grid_of_a_models_images():
+    images = np.zeros((4, 2, 3, 1), np.uint8)
+    images[1, 0, 2] = images[2, 1, 0] = 1
+    figure = figures.show(images, BINARY)
+    assert isinstance(figure, matplotlib.figure.Figure)
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    zoom = pixels.shape[1] // 9  # two columns of three pixels, and three borders
+    assert pixels.shape == (7 * zoom, 9 * zoom)
+    small = pixels[zoom // 2 :: zoom, zoom // 2 :: zoom]
+    tiles = [small[1:3, 1:4], small[1:3, 5:8], small[4:6, 1:4], small[4:6, 5:8]]
+    np.testing.assert_array_equal(np.stack(tiles), 255 * images[..., 0])
+    # In one row; and one image, of what is expected of its levels.
+    row = figures.show(images, BINARY, columns=4).get_size_inches()
+    assert row[0] > 2 * row[1]
+    assert figures.show(jnp.full((2, 3, 1), 0.5), BINARY).axes
+
+
+def test_a_notebook_keeps_its_backend(tmp_path):
+    """Nothing asks for one, and no figure is left open in pyplot."""
+    code = """
+import matplotlib, sys
+matplotlib.use("svg")
+from gen_jax import figures
+figures.save_curves({"a": ([1, 2], [1, 2])}, sys.argv[1], x_label="", y_label="")
+print(matplotlib.get_backend(), "matplotlib.pyplot" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "curves.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["svg", "False"]
+
+
+@pytest.mark.parametrize(
+    ("images", "complaint"),
+    [
+        (np.zeros((4, 3, 2, 1), np.uint8), r"images has shape \(4, 3, 2, 1\); accepted by this"),
+        (np.zeros((0, 2, 3, 1), np.uint8), r"images has shape \(0, 2, 3, 1\)"),
+        (np.full((2, 2, 3, 1), 7), r"images has levels 7 … 7; accepted: 0 … 1"),
+        (np.full((2, 2, 3, 1), np.nan), r"images has levels nan … nan"),
+    ],
+)
+def test_images_of_another_model_are_refused(images, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        figures.show(images, BINARY)

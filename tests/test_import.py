@@ -76,6 +76,8 @@ RANK = {
     "keys": -1,
     "memory": -1,
     "precision": 0,
+    "progress": -1,
+    "reprs": -1,
     "meshes": -1,
     "xla": -1,
     "likelihoods": 0,

@@ -12,6 +12,7 @@ from gen_jax.data.draws import bernoulli
 from gen_jax.data.pixels import Pixels, dtype_of
 from gen_jax.data.sources import SPLITS, Progress, Source, locate, read
 from gen_jax.data.sources.source import some
+from gen_jax.reprs import brief
 from gen_jax.typing import Int, UInt
 
 
@@ -23,6 +24,8 @@ class Split:
     """Levels, uint8, or uint16 above 256 levels."""
     labels: Int[np.ndarray, " B"] | None = None
     """Class of each image, 0 … num_classes − 1; None where the set has none."""
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +67,8 @@ class Dataset:
     """Whether `train_iterator` mirrors images at random, as in DataConfig."""
     shift: int = 0
     """By how many pixels `train_iterator` moves images at most, as in DataConfig."""
+
+    __repr__ = brief
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

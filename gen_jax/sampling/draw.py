@@ -16,6 +16,7 @@ from gen_jax.meshes import check_context, data_mesh, in_force, replicate
 from gen_jax.models.shared.parameters import check_parameters
 from gen_jax.models.shared.protocol import Model, has_code, traits
 from gen_jax.precision import Precision, matmul_precision
+from gen_jax.reprs import brief
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
 from gen_jax.sampling.noise import check_prior, prior_codes, site_noise
 from gen_jax.sampling.request import Request, to_complete, to_sample
@@ -41,6 +42,8 @@ class Generation(NamedTuple):
     passes: Int[Array, ""]
     """Passes over the whole image, by block_fixed_point over a block; a scan counts as one."""
 
+    __repr__ = brief
+
 
 class Chunk(NamedTuple):
     """Some of the images of a request, on the host."""
@@ -49,6 +52,8 @@ class Chunk(NamedTuple):
     """Integer levels, as in `Generation`."""
     passes: int
     """What it took to draw these."""
+
+    __repr__ = brief
 
 
 def sample(

@@ -7,6 +7,7 @@ from jax.core import Tracer
 
 from gen_jax import checks
 from gen_jax.models.shared.protocol import Model, check_inputs, has_code, refuse, traits
+from gen_jax.reprs import brief
 from gen_jax.typing import (
     AnyLabels,
     AnyLevels,
@@ -40,6 +41,8 @@ class Request(NamedTuple):
     """The class of each image, of a model with classes."""
     temperature: ArrayLike = 1.0
     """1 draws from the model, 0 takes the most probable level of every site."""
+
+    __repr__ = brief
 
 
 def to_sample(

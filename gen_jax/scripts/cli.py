@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import gen_jax_command
 from gen_jax import checks, models, training
 from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax.progress import progress_bar
 from gen_jax.training import runtime_log
 
 T = TypeVar("T")
@@ -131,16 +132,14 @@ def noise_key(seed: int) -> jax.Array:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr, on a terminal only."""
-    console = Console(stderr=True)
-    return Progress(
+    """A progress bar on stderr, if that is a terminal, or in a notebook."""
+    return progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=not console.is_terminal,
     )
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from gen_jax import meshes, objectives
 from gen_jax.precision import Precision, matmul_precision
+from gen_jax.reprs import brief
 from gen_jax.training.devices import make_mesh, put_batch, to_host
 from gen_jax.training.objective import Objective
 from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
@@ -37,6 +38,15 @@ class Evaluation:
     terms: dict[str, float | list[float]]
     """Mean of each term of the objective over the images."""
 
+    def __repr__(self) -> str:
+        numbers = {name: term for name, term in self.terms.items() if not isinstance(term, list)}
+        terms = "".join(f", {name} {term:.2f}" for name, term in numbers.items())
+        return (
+            f"Evaluation({self.nats:.2f} ± {self.nats_standard_error:.2f} nats, "
+            f"{self.bits_per_dim:.4f} ± {self.bits_per_dim_standard_error:.4f} bits/dim, "
+            f"{self.count:,} images{terms})"
+        )
+
     def as_dict(self) -> Json:
         """Flat and JSON-able; the standard error of a single image is null."""
         values = dataclasses.asdict(self)
@@ -53,6 +63,8 @@ class Scores(NamedTuple):
     """Each term of the objective, `[N]` or `[N, …]`."""
     image_shape: tuple[int, int, int]
     """Height, width, channels."""
+
+    __repr__ = brief
 
     @property
     def bits_per_dim(self) -> np.ndarray:

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import tensorboardX
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gen_jax.files import naming, write_atomically
+from gen_jax.progress import progress_bar
 from gen_jax.training.evaluation import Evaluation
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import ArrayLike, Json
@@ -27,7 +28,7 @@ class Records(contextlib.AbstractContextManager):
     """Numbers to the disk and a line to the person; a context manager.
 
     `step` is where the run goes on from: records of later steps, of a run that was killed,
-    are cut. On a terminal there is a progress bar; elsewhere a line now and then.
+    are cut. On a terminal and in a notebook there is a progress bar; elsewhere a line now and then.
     Only the first of several processes writes. metrics.jsonl is part of the run: OSError if it
     cannot be written. Events and the person's screen are not: without them the run goes on.
     """
@@ -57,14 +58,13 @@ class Records(contextlib.AbstractContextManager):
                 self._writer = tensorboardX.SummaryWriter(
                     str(workdir.tensorboard), purge_step=step + 1 if step else None
                 )
-        self._progress = Progress(
+        self._progress = progress_bar(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("compiling", total=num_steps, completed=step)
         with _screen():
@@ -102,7 +102,7 @@ class Records(contextlib.AbstractContextManager):
         with _screen():
             self._progress.update(self._task, description=line)
         now = time.monotonic()
-        if now - self._last_line > _QUIET_SECONDS and not self._console.is_terminal:
+        if now - self._last_line > _QUIET_SECONDS and self._progress.disable:
             self.say(f"step {step}/{self._num_steps}: {line}{left}")
         self._sums, self._seconds, self._steps = {}, 0.0, 0
         self._timed = 0

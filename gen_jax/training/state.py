@@ -16,6 +16,7 @@ from gen_jax import checks
 from gen_jax.checks import NonFiniteError as NonFiniteError
 from gen_jax.checks import all_finite as all_finite
 from gen_jax.models.shared.protocol import Model, takes_labels
+from gen_jax.reprs import brief
 from gen_jax.typing import Array, Float, Key, Leaf, Levels, PyTree
 from gen_jax.typing import Batch as Batch
 
@@ -42,6 +43,8 @@ class TrainState:
     """The optimiser's own state."""
     running_nats: Leaf
     """Running mean of the objective in nats an image: a baseline for score functions."""
+
+    __repr__ = brief
 
 
 @dataclasses.dataclass(frozen=True)

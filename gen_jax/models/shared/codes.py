@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from gen_jax.reprs import brief
 from gen_jax.typing import Array, Dtype, Float, Key, Labels, Leaf
 
 
@@ -69,6 +70,8 @@ class DiagonalGaussian:
     log_scale: Leaf
     """Logarithms of the standard deviations, `[…, Z]`."""
 
+    __repr__ = brief
+
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """μ + σ ⊙ ε: differentiable in μ and σ."""
         shape = (num_samples, *self.loc.shape)
@@ -93,6 +96,8 @@ class IndependentBernoulli:
 
     logits: Leaf
     """Log-odds of 1, `[…, Z]`."""
+
+    __repr__ = brief
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """Draws as real numbers 0 and 1; no gradient passes."""

@@ -11,6 +11,8 @@ from gen_jax.likelihoods import Likelihood
 from gen_jax.models.shared.protocol import check_inputs, traits
 from gen_jax.typing import Array, Dtype, Float, Integer, Labels, Levels, SiteParams
 
+_POSITIONAL = ("image_shape", "likelihood")
+
 
 class ImageModel(nn.Module):
     """Base of all models; the module is its own configuration.
@@ -36,6 +38,16 @@ class ImageModel(nn.Module):
         if self.num_classes is not None:
             checks.whole("num_classes", self.num_classes, 1)
         checks.choice("dtype", self.dtype, Dtype)
+
+    def __repr__(self) -> str:
+        """The call that makes it, without what is by default."""
+        shown = [repr(self.image_shape), repr(self.likelihood)]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            given = field.init and field.name not in (*_POSITIONAL, "parent", "name")
+            if given and value != field.default:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __call__(self, images: Levels, labels: Labels | None = None) -> SiteParams:
         """Parameters of every site, `[B, H, W, S, P]`."""
