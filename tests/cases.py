@@ -12,7 +12,7 @@ import pytest
 
 from gen_jax import likelihoods, models
 from gen_jax.models.shared.parameters import abstract_variables
-from gen_jax.models.shared.protocol import begin_block, phases_of
+from gen_jax.models.shared.protocol import num_phases
 
 
 class Row(NamedTuple):
@@ -227,28 +227,29 @@ def next_site_params(model: Any, variables: Any, images: Any, labels: Any) -> ja
             return levels[i]
 
         carry = model.apply(variables, carry, context, draw, method="step")
-        assert sorted(seen) == list(range(len(levels))), "every site of a step is drawn"
-        return carry, jnp.stack([seen[i] for i in range(len(levels))])
+        assert sorted(seen) == list(range(blocks.shape[-1])), "every site of a step is drawn"
+        return carry, jnp.stack([seen[i] for i in range(blocks.shape[-1])])
 
-    phases = phases_of(model)
+    phases = num_phases(model)
 
     def block(state: Any, inputs: Any) -> Any:
         """One block of each phase."""
         (carry, previous), found = state, []
-        for phase, sites in enumerate(phases):
+        for phase in range(phases):
             index, levels = inputs[0][phase], inputs[1][phase]
-            carry, context = begin_block(model, variables, carry, index, previous, phase)
-            of_steps = levels.reshape(-1, sites, *levels.shape[2:])
-            carry, params = jax.lax.scan(step, carry, (context, of_steps))
+            of_phase = {"phase": phase} if phases > 1 else {}
+            carry, context = model.apply(
+                variables, carry, index, previous, method="begin_block", **of_phase
+            )
+            carry, params = jax.lax.scan(step, carry, (context, levels))
             previous = levels
-            found.append(params.reshape(*levels.shape[:3], -1))
+            found.append(params)
         return (carry, previous), jnp.stack(found)
 
     carry = model.apply(variables, images.shape[0], labels, method="init_carry")
     # Before the first block nothing may be read: a level that exists, but not 0.
     before = jnp.ones_like(given[0])
-    inputs = (jnp.arange(len(blocks)), given)
-    inputs = jax.tree.map(lambda x: x.reshape(-1, len(phases), *x.shape[1:]), inputs)
+    inputs = (jnp.arange(len(blocks)).reshape(-1, phases), given.reshape(-1, phases, *before.shape))
     _, params = jax.lax.scan(block, (carry, before), inputs)
     params = params.reshape(-1, *params.shape[-2:])
     flat = blocks.reshape(-1)

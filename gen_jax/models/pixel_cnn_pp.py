@@ -12,8 +12,7 @@ once, from any likelihood with one site a pixel.
 and is computed when that pixel is drawn, the first of its 2 × 2 block; a quarter-resolution one at
 the first pixel of its 4 × 4 block. A transposed convolution gives two rows, or two columns, at
 once; the second waits in the carry. So nothing is computed twice, and what is computed at a pixel
-depends on its row and column modulo 4: four kinds of rows take turns, and a step draws four pixels
-of the first kind, two of the third, and one of the others, whose pixels are all alike.
+depends on its row and column modulo 4: a step draws four pixels, and four kinds of rows take turns.
 
 Departures: an output that is constant over the images that `init` looks at keeps its scale; what is
 drawn is rounded to a level before the next channel reads it, as in training.
@@ -116,13 +115,13 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         """With a channel of ones, which tells the image from what is around it."""
         return jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
 
-    # Next site: a block is a row.
+    # Next site: a block is a row, a step four pixels.
 
-    phases = (4, 1, 2, 1)
+    phases = _BLOCK
 
     def blocks(self) -> np.ndarray:
         height, width, _ = self.image_shape
-        return np.arange(height * width).reshape(height, width, 1)
+        return np.arange(height * width).reshape(height, width // _BLOCK, _BLOCK)
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> "PixelCNNPlusPlusCarry":
         width, channels = self.image_shape[1:]
@@ -139,8 +138,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         previous: Integer[Array, "T S B V"],
         phase: int,
     ) -> tuple["PixelCNNPlusPlusCarry", "PixelCNNPlusPlusContext"]:
-        width = len(previous)
-        row = self.marked(self.scale_row(previous))
+        steps, _, batch, _ = previous.shape
+        row = self.marked(self.scale_row(previous.reshape(steps * _BLOCK, 1, batch, -1)))
         # A stream's first row and column are shifted in: zeros, to which no bias is added.
         inside = jnp.asarray(phase > 0 or block > 0, self.dtype)[None, None, None]
         row = row * inside
@@ -149,9 +148,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         left = self.left.biased(self.left.row_below(row))
         first = first + jnp.pad(left[:-1], ((1, 0), (0, 0), (0, 0)))
         level, context, _ = self.level.begin_row(carry.level, down * inside, phase)
-        context = PixelCNNPlusPlusContext(jnp.arange(width), first, context)
+        context = PixelCNNPlusPlusContext(jnp.arange(steps * _BLOCK), first, context)
         carry = PixelCNNPlusPlusCarry(above, jnp.zeros_like(carry.left), level)
-        steps = width // self.phases[phase]
         return carry, jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), context)
 
     def step(
@@ -162,7 +160,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     ) -> "PixelCNNPlusPlusCarry":
         draw = self.scaled(draw)
         kernel = self.left.site_matrix()
-        for i in range(len(context.column)):
+        for i in range(_BLOCK):
             right = context.first[i] + carry.left @ kernel
             level, right = self.level.site(carry.level, context.level, i, context.column[i], right)
             pixel = draw(i, self.head.biased(jax.nn.elu(right) @ self.head.site_matrix()))
@@ -187,7 +185,7 @@ class PixelCNNPlusPlusCarry(NamedTuple):
 
 
 class PixelCNNPlusPlusContext(NamedTuple):
-    """What a row knows before its pixels, or the share of a step's pixels in it."""
+    """What a row knows before its pixels, or four pixels' share of it."""
 
     column: Int[Array, "*W"]
     first: Float[Array, "*W B F"]

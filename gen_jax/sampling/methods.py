@@ -15,11 +15,10 @@ from gen_jax.models.shared.protocol import (
     BlockModel,
     Model,
     accelerator_form,
-    begin_block,
     has_block_view,
     has_blocks,
     has_next_site_view,
-    phases_of,
+    num_phases,
     traits,
 )
 from gen_jax.typing import Array, Bool, Carry, Context, Float, Int, Labels, Variables
@@ -177,31 +176,30 @@ def _block_by_block(
         state: tuple[Carry, Array], inputs: tuple[Array, BlockSites], phase: int
     ) -> tuple[tuple[Carry, Array], tuple[Array, Array]]:
         (carry, previous), (index, sites) = state, inputs
-        carry, context = begin_block(model, variables, carry, index, previous, phase)
-        sites, guess = jax.tree.map(
-            lambda x: x.reshape(-1, phases[phase], *x.shape[2:]), (sites, previous)
+        of_phase = {} if phases == 1 else {"phase": phase}
+        carry, context = model.apply(
+            variables, carry, index, previous, method="begin_block", **of_phase
         )
-        carry, levels, passes = draw(carry, context, sites, guess)
-        levels = levels.reshape(previous.shape)
+        carry, levels, passes = draw(carry, context, sites, previous)
         return (carry, levels), (levels, passes)
 
     def one_of_each_phase(
         state: tuple[Carry, Array], inputs: tuple[Array, BlockSites]
     ) -> tuple[tuple[Carry, Array], tuple[Array, Array]]:
         results = []
-        for phase in range(len(phases)):  # unrolled: what each computes is known before it runs
+        for phase in range(phases):  # unrolled: what a phase computes is decided before it runs
             state, result = block(state, jax.tree.map(lambda x, i=phase: x[i], inputs), phase)
             results.append(result)
         return state, jax.tree.map(lambda *x: jnp.stack(x), *results)
 
-    phases = phases_of(model)
+    phases = num_phases(model)
     sites = BlockSites(*map(in_order, (canvas.noise, canvas.given, canvas.known)))
     if (blocks < 0).any():  # padding is nobody's, and nothing waits for it
         sites = sites._replace(known=sites.known | (blocks < 0)[..., None, None])
     carry = model.apply(variables, batch, labels, method="init_carry")
     previous = jnp.zeros((*blocks.shape[1:], batch, values), jnp.int32)
     inputs = (jnp.arange(len(blocks)), sites)
-    inputs = jax.tree.map(lambda x: x.reshape(-1, len(phases), *x.shape[1:]), inputs)
+    inputs = jax.tree.map(lambda x: x.reshape(-1, phases, *x.shape[1:]), inputs)
     _, (levels, passes) = jax.lax.scan(one_of_each_phase, (carry, previous), inputs)
     position = np.empty(num_sites, np.int64)
     position[generation_order(model)] = np.flatnonzero(blocks.reshape(-1) >= 0)

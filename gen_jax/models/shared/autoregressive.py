@@ -37,11 +37,10 @@ class AutoregressiveModel(ImageModel):
     `step` for all steps of a block. It gives the carry after the block and the parameters
     `[T, S, B, P]` of all its sites, each a function of earlier sites only.
 
-    Where what is computed differs from block to block, a model says so by `phases`: as many kinds
-    as it has entries take turns, equally often, and an entry is how many sites, one after the
-    other in `blocks()`, a step of that kind draws. `begin_block(carry, block, previous, phase)` is
-    told the kind, a Python int, and gives a context of so many steps; a `step` knows it by the form
-    of its context.
+    Where what is computed differs from block to block, a model says how many kinds take turns,
+    `phases`: block b is of kind b mod `phases`, of which `blocks()` must have equally many, and
+    `begin_block(carry, block, previous, phase)` is told which, a Python int. A `step` knows it by
+    the form of its context.
 
     A model whose blocks or steps had better be others on an accelerator says so by
     `for_accelerator()`, which gives a module with the same parameters; `scan` draws from that one

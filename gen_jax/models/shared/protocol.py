@@ -32,7 +32,7 @@ import numpy as np
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.likelihoods import Likelihood
-from gen_jax.typing import Array, Carry, Context, Dtype, Key, Labels, Levels, Variables
+from gen_jax.typing import Dtype, Key, Labels, Levels, Variables
 
 _NEXT_SITE = ("blocks", "init_carry", "begin_block", "step")
 
@@ -166,25 +166,9 @@ def has_blocks(model: object) -> TypeGuard[BlockModel]:
     return hasattr(type(model), "blocks")
 
 
-def phases_of(model: BlockModel) -> tuple[int, ...]:
-    """Of the kinds of blocks that take turns (`AutoregressiveModel`), how many sites a step draws.
-
-    One kind unless the model says so.
-    """
-    return getattr(model, "phases", (model.blocks().shape[-1],))
-
-
-def begin_block(
-    model: BlockModel,
-    variables: Variables,
-    carry: Carry,
-    block: Array,
-    previous: Array,
-    phase: int,
-) -> tuple[Carry, Context]:
-    """The model's, which is told the kind of block if it has several."""
-    several = {"phase": phase} if len(phases_of(model)) > 1 else {}
-    return model.apply(variables, carry, block, previous, method="begin_block", **several)
+def num_phases(model: Model) -> int:
+    """How many kinds of blocks take turns (`AutoregressiveModel`): one unless it says so."""
+    return getattr(model, "phases", 1)
 
 
 def has_next_site_view(model: Model) -> bool:
