@@ -11,15 +11,16 @@ from gen_jax.models.shared.protocol import Model
 from gen_jax.typing import Variables
 
 if TYPE_CHECKING:
-    from gen_jax import data, figures, inversion, pretrained, training
+    from gen_jax import codec, data, figures, inversion, pretrained, training
 
 ModelT = TypeVar("ModelT", bound=Model)
 
 # What these import is heavy: not before it is needed.
-_LAZY = ("data", "figures", "inversion", "pretrained", "training")
+_LAZY = ("codec", "data", "figures", "inversion", "pretrained", "training")
 
 __all__ = [
     "__version__",
+    "codec",
     "data",
     "figures",
     "inversion",

@@ -122,6 +122,21 @@ def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Pa
     return _save_figure(figure, path)
 
 
+def save_bars(values: Mapping[str, float], unit: str, path: PathLike) -> Path:
+    """A PNG of named values as bars, from 0 on, the first in another colour."""
+    names, lengths = list(values), list(values.values())
+    figure, axis = plt.subplots(figsize=(7, 0.36 * len(names) + 0.9), layout="constrained")
+    colours = ["tab:blue"] + ["#b8c0cc"] * (len(names) - 1)
+    bars = axis.barh(names, lengths, color=colours, height=0.7)
+    axis.bar_label(bars, fmt="%.3f", padding=4)
+    axis.invert_yaxis()  # the first on top
+    axis.margins(x=0.12)
+    axis.set_xlabel(unit)
+    axis.tick_params(axis="y", length=0)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    return _save_figure(figure, path)
+
+
 def save_completions(
     originals: np.ndarray,
     known: np.ndarray,

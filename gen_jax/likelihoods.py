@@ -115,6 +115,13 @@ class Bernoulli:
         drawn = temperature * _logit(noise) < params
         return jnp.where(known, given, drawn.astype(given.dtype))
 
+    def level_log_probs(
+        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+    ) -> Float[Array, "*batch levels"]:
+        """See `gen_jax.likelihoods.level_log_probs`; so too below."""
+        del given, value
+        return jax.nn.log_sigmoid(jnp.concatenate([-params, params], axis=-1))
+
     def mean(
         self, params: Float[Array, "*batch S P"], channels: int
     ) -> Float[Array, "*batch {channels}"]:
@@ -167,6 +174,12 @@ class Categorical:
     ) -> Integer[Array, "*batch V"]:
         drawn = _inverse_cdf(params, noise[..., 0], temperature)
         return jnp.where(known, given, drawn[..., None].astype(given.dtype))
+
+    def level_log_probs(
+        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+    ) -> Float[Array, "*batch levels"]:
+        del given, value
+        return jax.nn.log_softmax(params)
 
     def mean(
         self, params: Float[Array, "*batch S P"], channels: int
@@ -249,6 +262,22 @@ class DiscretizedLogisticMixture:
             lambda: self._draw_tempered(params, noise, temperature, given, known),
             lambda: self._draw_mode(params, given, known),
         )
+
+    def level_log_probs(
+        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+    ) -> Float[Array, "*batch levels"]:
+        """Of what underflows in the type of the parameters, the log of its least number."""
+        log_weights, means, log_scales, coefficients = self._split(params, given)
+        for c in range(value):
+            mean = self._mean(means, coefficients, given, c)
+            log_weights = log_weights + self._log_bin(
+                given[..., c, None], mean, log_scales[..., c, :]
+            )
+        weights = jax.nn.softmax(log_weights)
+        mean = self._mean(means, coefficients, given, value)
+        masses = self._masses(mean, log_scales[..., value, :])
+        probs = jnp.sum(weights[..., None] * masses, axis=-2)
+        return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))
 
     def mean(
         self, params: Float[Array, "*batch S P"], channels: int
@@ -362,6 +391,54 @@ class DiscretizedLogisticMixture:
         middle = above + below + _log1mexp(math.log(2 * half) - log_scale)
         at_bottom, at_top = levels == 0, levels == self.levels - 1
         return jnp.where(at_bottom, above, jnp.where(at_top, below, middle))
+
+    def _masses(
+        self, mean: Float[Array, "*batch k"], log_scale: Float[Array, "*batch k"]
+    ) -> Float[Array, "*batch k levels"]:
+        """The logistic's mass in every bin, as in `_log_bin`; one exponential an edge.
+
+        Neighbours share an edge, which halves the work, and masses are what a mixture adds up.
+        """
+        half = 1 / (self.levels - 1)
+        edges = jnp.arange(1, self.levels, dtype=mean.dtype) * (2 * half) - (1 + half)
+        inverse = jnp.exp(-log_scale)[..., None]
+        # Short of where the exponential overflows: a mass is then no more than underflown.
+        limit = -0.9 * math.log(jnp.finfo(mean.dtype).tiny)
+        centred = (_last(edges, mean.ndim + 1) - mean[..., None]) * inverse
+        tail = jnp.exp(-jnp.clip(centred, -limit, limit))
+        below, above = 1 / (1 + tail), tail / (1 + tail)  # the mass on either side of an edge
+        width = jnp.exp(_log1mexp(math.log(2 * half) - log_scale))[..., None]
+        middle = below[..., 1:] * above[..., :-1] * width
+        return jnp.concatenate([below[..., :1], middle, above[..., -1:]], axis=-1)
+
+
+def level_log_probs(
+    likelihood: Likelihood,
+    params: Float[Array, "*batch P"],
+    given: Integer[Array, "*batch V"],
+    value: int,
+) -> Float[Array, "*batch levels"]:
+    """Log-probability of every level of one value of a site, given the values before it, in nats.
+
+    By the chain rule they add up to `log_prob`: what a codec codes by. A likelihood says it itself,
+    by a method of this name; of one with a site for each channel it is asked of `log_prob`, level
+    by level. ValueError for one that couples channels and has no such method.
+    """
+    own = getattr(likelihood, "level_log_probs", None)
+    if own is not None:
+        return own(params, given, value)
+    if given.shape[-1] > 1:
+        raise ValueError(
+            f"likelihood is {type(likelihood).__name__}, which has no level_log_probs; accepted, "
+            "where a site has several channels: one with it"
+        )
+    # A site does not know which channel it is: a pixel of one will do.
+    pixels = jnp.broadcast_to(
+        _last(jnp.arange(likelihood.levels, dtype=jnp.int32), params.ndim),
+        (*params.shape[:-1], likelihood.levels),
+    )
+    params = jnp.broadcast_to(params[..., None, :], (*pixels.shape, params.shape[-1]))
+    return likelihood.log_prob(params[..., None, :], pixels[..., None])[..., 0]
 
 
 LIKELIHOODS: Mapping[str, type] = {

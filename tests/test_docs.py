@@ -43,7 +43,9 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(file), target
 
 
-_LIBRARY = "checks|data|figures|inversion|layers|likelihoods|models|objectives|precision|sampling"
+_LIBRARY = (
+    "checks|codec|data|figures|inversion|layers|likelihoods|models|objectives|precision|sampling"
+)
 _LIBRARY += "|typing|xla"
 MODULES = f"{_LIBRARY}|pretrained|training"
 

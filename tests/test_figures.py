@@ -28,6 +28,15 @@ def test_levels_become_grey_values_from_black_to_white():
     assert (np.diff(rgb[0, 0, :, 0].astype(int)) > 0).all()
 
 
+def test_bars_are_as_long_as_their_values(tmp_path):
+    path = figures.save_bars({"ours": 1.0, "theirs": 2.0}, "bits/dim", tmp_path / "bars.png")
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    blue = (pixels[..., 2] - pixels[..., 0] > 100).sum(axis=1).max()
+    grey = (np.abs(pixels - [184, 192, 204]).sum(axis=-1) < 6).sum(axis=1).max()
+    assert blue > 100
+    assert abs(grey - 2 * blue) <= 4
+
+
 def test_a_picture_is_whole_or_the_one_before(tmp_path, monkeypatch):
     images, path = np.zeros((1, 2, 2, 1), np.uint8), tmp_path / "p.png"
     before = figures.save_grid(images, 2, path).read_bytes()

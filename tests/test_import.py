@@ -30,6 +30,7 @@ HEAVY = [
     "tyro",
     "tensorboardX",
     "PIL",
+    "constriction",
 ]
 
 
@@ -85,6 +86,7 @@ RANK = {
     "models": 2,
     "objectives": 3,
     "sampling": 3,
+    "codec": 4,
     "inversion": 5,
     "pretrained": 5,
     "training": 6,
@@ -114,9 +116,10 @@ OWNERS = {
     "array_record": {"data/sources/tfds.py"},
     "sklearn": {"data/sources/__init__.py"},
     "matplotlib": {"figures.py"},
-    "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py"},
+    "PIL": {"figures.py", "data/pixels.py", "data/sources/pictures.py", "scripts/formats.py"},
     "tyro": {"scripts/cli.py", "scripts/runs.py", "scripts/prepare.py", "scripts/train.py"},
     "safetensors": {"pretrained/weights.py"},
+    "constriction": {"codec/entropy.py"},
     "optax": {"training/state.py", "inversion.py"},
 }
 

@@ -30,6 +30,11 @@ def test_the_shipped_model_of_the_python_page(tmp_path, monkeypatch):
     assert page.images.shape == (16, 8, 8, 1)
 
 
+def test_the_codec_page(tmp_path, monkeypatch):
+    page = run(code(ROOT / "docs" / "codec.md", "python")[0], "codec_page", tmp_path, monkeypatch)
+    assert len(page.content) < page.images.size / 2  # bytes; uniform would be 4.09 bits a pixel
+
+
 def test_a_model_and_a_likelihood_of_a_users_own_train(tmp_path, monkeypatch):
     blocks = code(ROOT / "docs" / "your-own-model.md", "python")
     page = run("\n\n".join(blocks), "neighbours", tmp_path, monkeypatch)

@@ -22,7 +22,13 @@ PACKAGES = {
     "tensorflow_datasets": "tensorflow-datasets",
 }
 # part of gen_jax: the extra that it needs; the others need none
-EXTRAS = {"data": "data", "data_sources": "data", "figures": "figures", "scripts": "scripts"}
+EXTRAS = {
+    "codec": "codec",
+    "data": "data",
+    "data_sources": "data",
+    "figures": "figures",
+    "scripts": "scripts",
+}
 
 
 def required(extra=None):
@@ -46,6 +52,8 @@ def imported(file):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules = [node.module]
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            modules = [x.value for x in node.args if isinstance(x, ast.Constant)]
         for module in modules:
             name = module.split(".")[0]
             if name not in sys.stdlib_module_names:

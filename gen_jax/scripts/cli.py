@@ -29,6 +29,10 @@ models.ImageModel.__annotations__["likelihood"] = functools.reduce(
     operator.or_, LIKELIHOODS.values()
 )
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+File = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
+Images = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="IMAGES")]
+OutputFile = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
+Hidden = tyro.conf.Suppress[int]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 

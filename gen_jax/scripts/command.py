@@ -12,6 +12,8 @@ COMMANDS: Mapping[str, str] = {
     "sample": "draw images",
     "complete": "draw the rest of images of which a part is known",
     "reconstruct": "what an auto-encoder makes of images",
+    "compress": "write images losslessly into a file as small as the likelihood says",
+    "decompress": "give them back, bit for bit",
     "publish": "make weights and a card, which load by a name, from a finished run",
     "prepare": "download a TFDS image set, once",
     "demo": "all of it on digits, in minutes",

@@ -44,6 +44,23 @@ def writable(folder: Path) -> Path:
     return folder
 
 
+def new_file(output: str | None, overwrite: bool) -> Path:
+    """The path of a file to be written: to be asked before anything is computed.
+
+    ValueError if none is named, if there is one and it may not be written over, and if nothing can
+    be written there.
+    """
+    if not output:
+        raise ValueError(f"output is {output!r}; accepted: a file to write, -o FILE")
+    path = Path(output)
+    if path.is_dir():
+        raise ValueError(f"output is {output!r}, a folder; accepted: a file")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{output} is there; accepted: another --output, or --overwrite")
+    writable(path.parent)
+    return path
+
+
 def name_for(folder: Path, what: str, images: Images) -> str:
     """What files of a result are called after: the images' name.
 

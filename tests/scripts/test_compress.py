@@ -1,0 +1,148 @@
+"""experiments.compress and experiments.decompress: a file, and back."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gen_jax import codec
+from gen_jax.scripts import compress, decompress, formats
+from tests.scripts.conftest import command
+
+
+@pytest.fixture(scope="module", name="file")
+def compressed(tiny_run, tmp_path_factory):
+    """The first test images of a tiny run, and what was said of them."""
+    path = tmp_path_factory.mktemp("codec") / "digits.gjx"
+    result = command("compress", tiny_run, "-o", path, "--limit=6", "--batch-size=4")
+    assert result.returncode == 0, result.stderr
+    return path, result.stdout
+
+
+def test_compressed_and_back(tiny_run, file, tmp_path):
+    path, said = file
+    result = command("decompress", tiny_run, path, "-o", tmp_path / "images.npz")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"6 images, bit for bit as they were; wrote {tmp_path}/images.npz\n"
+    with np.load(tmp_path / "images.npz") as found:
+        images = found["images"]
+        assert images.shape == (6, 4, 4, 1)
+    size = path.stat().st_size
+    assert f"6 images of digits, test: {size} bytes, {8 * size / images.size:.4f} bits/dim" in said
+    assert path.with_name("digits.gjx.png").read_bytes().startswith(b"\x89PNG")
+    rows = [line.rsplit(maxsplit=3) for line in said.splitlines()[3:-1]]
+    assert rows[0] == ["gen_jax, GatedPixelCNN", str(size), f"{8 * size / images.size:.4f}", "1.00"]
+    for name, numbers in zip(formats.sizes(images, 17).items(), rows[1:], strict=True):
+        assert [name[0], f"{name[1]:,}"] == numbers[:2]
+
+
+def test_images_and_labels_of_ones_own(tiny_class_run, tmp_path):
+    """A .npz by its name, and all of it; labels come back."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 17, (5, 4, 4, 1)).astype(np.uint8)
+    labels = np.array([3, 1, 4, 1, 5])
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    levels = ("--data.values=levels", "--data.levels=17", "--data.size=4", "4")
+    compress.main([
+        str(tiny_class_run), str(tmp_path / "mine.npz"), *levels, "--no-compare",
+        f"--output={tmp_path}/mine.gjx",
+    ])  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.gjx", "mine.npz"]
+    arguments = [str(tiny_class_run), f"{tmp_path}/mine.gjx", f"--output={tmp_path}/back.npz"]
+    decompress.main(arguments)
+    with np.load(tmp_path / "back.npz") as found:
+        np.testing.assert_array_equal(found["images"], images)
+        np.testing.assert_array_equal(found["labels"], labels)
+        assert list(found["class_names"]) == list("0123456789")
+
+
+def test_mistakes_write_nothing(tiny_run, tiny_vae_run, tiny_class_run, file, tmp_path):
+    path, _ = file
+    content = path.read_bytes()
+    (tmp_path / "there").write_text("mine")
+    for name, some in {
+        "other": b"what is this",
+        "short": content[:-1],
+        "turned": bytes([*content[:-1], content[-1] ^ 1]),
+        "empty": b"",
+    }.items():
+        (tmp_path / name).write_bytes(some)
+    there = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    new = ("-o", tmp_path / "new.npz")
+    for arguments, match in [
+        (("compress", tiny_run), "output is None; accepted: a file to write"),
+        (("compress", tiny_run, "-o", tmp_path / "there"), "there is there; accepted: another"),
+        (("compress", tiny_run, "-o", tmp_path), "a folder; accepted: a file"),
+        (("compress", tiny_run, tmp_path / "none.npz", *new), "none.npz"),
+        (("compress", tiny_run, *new, "--limit=0"), "limit is 0"),
+        (("compress", tiny_run, *new, "--batch-size=5000"), "batch_size is 5000; accepted"),
+        (("compress", tiny_vae_run, *new), "model is VAE; accepted: an autoregressive model"),
+        (("decompress", tiny_run, path), "output is None; accepted: a file to write"),
+        (("decompress", tiny_run, path, "-o", tmp_path / "there"), "is there; accepted: another"),
+        (("decompress", tiny_run, path, "-o", tmp_path / "new"), "accepted: a .npz"),
+        (("decompress", tiny_run, tmp_path / "none", *new), "cannot read"),
+        (("decompress", tiny_run, tmp_path, *new), "cannot read"),
+        (("decompress", tiny_run, tmp_path / "other", *new), "other: data begins with"),
+        (("decompress", tiny_run, tmp_path / "short", *new), "short: data is cut short"),
+        (("decompress", tiny_run, tmp_path / "turned", *new), "turned: data is damaged"),
+        (("decompress", tiny_run, tmp_path / "empty", *new), "empty: data is cut short"),
+        (("decompress", tiny_class_run, path, *new), "digits.gjx: data holds images of"),
+        (("decompress", tiny_run, path, *new, "--step=2"), "digits.gjx: data is of another model"),
+    ]:
+        result = command(*arguments)
+        assert (result.returncode, result.stdout) == (2, ""), arguments
+        assert result.stderr.startswith("error: "), result.stderr
+        assert result.stderr.count("\n") == 1
+        assert match in result.stderr
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == there
+    assert path.read_bytes() == content
+
+
+def test_what_is_there_is_written_over_when_told(tiny_run, file, tmp_path):
+    shutil.copy(file[0], tmp_path / "file")
+    (tmp_path / "images.npz").write_text("old")
+    arguments = ("decompress", tiny_run, tmp_path / "file", "-o", tmp_path / "images.npz")
+    assert command(*arguments).returncode == 2
+    assert command(*arguments, "--overwrite").returncode == 0
+    with np.load(tmp_path / "images.npz") as found:
+        assert found["images"].shape == (6, 4, 4, 1)
+
+
+def test_a_file_of_elsewhere_is_refused_unless_forced(tiny_run, file, tmp_path):
+    held = codec.parse(file[0].read_bytes())
+    object.__setattr__(held, "fingerprints", held.fingerprints._replace(machine=b"nowhere!"))
+    (tmp_path / "moved").write_bytes(held.to_bytes())
+    arguments = ("decompress", tiny_run, tmp_path / "moved", "-o", tmp_path / "images.npz")
+    result = command(*arguments)
+    assert result.returncode == 2
+    assert "another kind or number of processors" in result.stderr
+    assert command(*arguments, "--force").returncode == 0
+
+
+@pytest.mark.parametrize(("levels", "channels"), [(2, 1), (17, 1), (256, 3), (5, 2), (1000, 1)])
+def test_what_other_formats_make_of_them(levels, channels, monkeypatch):
+    """Each is what a reader gives back: the sizes are those of files that hold the images."""
+    images = np.random.default_rng(0).integers(0, levels, (5, 6, 7, channels)).astype(np.uint16)
+    saved = []
+    save = Image.Image.save
+
+    def keep(self, file, **options):
+        save(self, file, **options)
+        saved.append((self, file.getvalue(), options["format"]))
+
+    monkeypatch.setattr(Image.Image, "save", keep)
+    sizes = formats.sizes(images, levels)
+    assert set(sizes) >= {"xz"} | (
+        {"PNG, each image", "PNG, one sheet"} if levels <= 256 else set()
+    )
+    assert min(sizes.values()) > 0
+    for picture, content, kind in saved:
+        found = np.asarray(Image.open(io.BytesIO(content)).convert(picture.mode))
+        np.testing.assert_array_equal(found, np.asarray(picture), err_msg=kind)
+    pngs = [np.asarray(picture) for picture, _, kind in saved if kind == "PNG"]
+    if levels <= 256:
+        assert sum(png.size for png in pngs[:5]) == images.size
+        first = images[0] if channels == 3 else images[0].transpose(0, 2, 1).reshape(6, -1)
+        np.testing.assert_array_equal(pngs[0].astype(int), first)

@@ -1,0 +1,476 @@
+"""The codec: what it codes by, that it decodes, how small its files are, and what it refuses."""
+
+import dataclasses
+import functools
+import sys
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gen_jax import codec, likelihoods, models, objectives
+from gen_jax.checks import NonFiniteError
+from gen_jax.codec.container import Container, Fingerprints, Stream, levels_crc
+from gen_jax.codec.entropy import PRECISION, STEPS, Decoder, Encoder, frequencies
+from gen_jax.likelihoods import level_log_probs
+
+from .cases import make, one_line_error, perturbed, some_images, some_labels
+from .likelihood_cases import (
+    every,
+    extreme_params,
+    log_prob,
+    random_params,
+    random_pixels,
+)
+
+# What a likelihood says of every level.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def levels_of(likelihood, params, pixels, value):
+    return level_log_probs(likelihood, params, pixels, value)
+
+
+def by_the_chain_rule(likelihood, params, pixels, masses=None):
+    """log p of pixels `[batch, C]`, site by site and value by value; sums of p go to `masses`."""
+    batch, channels = pixels.shape
+    sites = likelihood.sites(channels)
+    total = np.zeros((batch, sites))
+    for s, given_levels in enumerate(np.split(pixels, sites, axis=1)):
+        for value in range(channels // sites):
+            # What is not drawn yet must not matter.
+            seen = np.where(np.arange(channels // sites) < value, given_levels, 1)
+            nats = levels_of(likelihood, params[:, s], jnp.asarray(seen), value)
+            nats = np.asarray(nats, np.float64)
+            assert nats.shape == (batch, likelihood.levels)
+            if masses is not None:
+                masses.append(np.exp(nats).sum(-1))
+            total[:, s] += nats[np.arange(batch), given_levels[:, value]]
+    return total
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("scale", [0.5, 5.0])
+@every
+def test_levels_add_up_to_one_and_to_log_prob(x64, likelihood, channels, scale):
+    params = jnp.asarray(random_params(likelihood, channels, 20, scale))
+    pixels, masses = random_pixels(likelihood, channels, 20), []
+    found = by_the_chain_rule(likelihood, params, pixels, masses)
+    np.testing.assert_allclose(masses, 1, rtol=1e-12)
+    np.testing.assert_allclose(found, log_prob(likelihood, params, jnp.asarray(pixels)), rtol=1e-9)
+
+
+@pytest.mark.quick
+@every
+def test_levels_are_finite_at_the_edges(likelihood, channels):
+    """In float32, and all of the mass is there; exact where it is no less than 1e-6."""
+    params = extreme_params(likelihood, channels)
+    pixels = random_pixels(likelihood, channels, len(params))
+    params, masses = jnp.asarray(params, jnp.float32), []
+    found = by_the_chain_rule(likelihood, params, pixels, masses)
+    np.testing.assert_allclose(masses, 1, rtol=1e-4)
+    expected = np.asarray(log_prob(likelihood, params, jnp.asarray(pixels)))
+    assert np.isfinite(found[np.isfinite(expected) & (expected > -1e4)]).all()
+    likely = expected > np.log(1e-6)
+    np.testing.assert_allclose(found[likely], expected[likely], rtol=1e-3, atol=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometric:
+    """One parameter, the log of a ratio; another's likelihood, which says no levels by itself."""
+
+    levels: int = 5
+
+    def sites(self, channels):
+        return channels
+
+    def num_params(self, channels):
+        return 1
+
+    def num_noise(self, channels):
+        return 1
+
+    def log_prob(self, params, pixels):
+        logits = params * jnp.arange(self.levels, dtype=params.dtype).reshape(
+            (1,) * (params.ndim - 1) + (-1,)
+        )
+        at = pixels[..., None].astype(jnp.int32)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), at, axis=-1)[..., 0]
+
+    def not_coded_with(self, *args):
+        raise NotImplementedError
+
+    draw = mean = marginal = not_coded_with
+
+
+@pytest.mark.quick
+def test_levels_of_anothers_likelihood_are_asked_of_log_prob(x64):
+    likelihood, masses = Geometric(), []
+    params = jnp.asarray(random_params(likelihood, 3, 20))
+    pixels = random_pixels(likelihood, 3, 20)
+    found = by_the_chain_rule(likelihood, params, pixels, masses)
+    np.testing.assert_allclose(masses, 1, rtol=1e-12)
+    np.testing.assert_allclose(found, log_prob(likelihood, params, jnp.asarray(pixels)), rtol=1e-12)
+
+
+@pytest.mark.quick
+def test_coupled_channels_need_their_own_levels():
+    class Coupled(Geometric):
+        def sites(self, channels):
+            return 1
+
+    with one_line_error("no level_log_probs; accepted"):
+        level_log_probs(Coupled(), jnp.zeros((2, 1)), jnp.zeros((2, 3), jnp.int32), 0)
+
+
+# Frequencies, and the coder.
+
+
+def random_steps(rng, rows, levels, spread):
+    steps = np.minimum(rng.exponential(spread, (rows, levels)), 65535).astype(np.uint16)
+    steps[np.arange(rows), rng.integers(0, levels, rows)] = 0
+    return steps
+
+
+@pytest.mark.quick
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+    st.sampled_from([2, 3, 17, 256, 1000, 65536]),
+    st.sampled_from([0.0, 1.0, 300.0, 3e3, 1e5]),
+)
+def test_frequencies_are_whole_and_add_up(seed, rows, levels, spread):
+    """And are the probabilities, to what 24 bits say of them."""
+    steps = random_steps(np.random.default_rng(seed), rows, levels, spread)
+    counts = frequencies(steps)
+    assert counts.dtype == np.int64
+    assert counts.min() >= 1
+    assert (counts.sum(axis=-1) == 2**PRECISION).all()
+    probs = np.exp2(-steps.astype(float) / STEPS)
+    probs /= probs.sum(axis=-1, keepdims=True)
+    expected = 1 + (2**PRECISION - levels) * probs
+    others = np.ones_like(steps, bool)  # the most probable takes what rounding leaves
+    others[np.arange(rows), steps.argmin(axis=-1)] = False
+    assert (np.abs(counts - expected)[others] <= 1.001 + expected[others] * levels / 2**31).all()
+    assert (np.abs(counts - expected) <= levels + expected * 1e-3).all()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("levels", [2, 3, 256, 4097])
+def test_the_coder_uses_exactly_these_frequencies(levels):
+    """Seen in its state, after one level: what range is left, and where it begins."""
+    constriction = pytest.importorskip("constriction")
+    del constriction
+    rng = np.random.default_rng(levels)
+    for spread in (1.0, 2e3, 1e5):
+        counts = frequencies(random_steps(rng, 8, levels, spread))
+        for row in counts:
+            for level in {0, int(rng.integers(levels)), levels - 1}:
+                encoder = Encoder()
+                encoder.encode(np.array([level]), row[None])
+                _, (lower, width) = encoder._coder.pos()
+                share = (2**64 - 1) >> PRECISION
+                left, below = share * int(row[level]), share * int(row[:level].sum())
+                if left < 2**32:  # the coder has written a word
+                    left, below = left << 32, (below << 32) % 2**64
+                assert (lower, width) == (below, left)
+
+
+@pytest.mark.quick
+def test_a_stream_is_as_long_as_its_frequencies_say():
+    rng = np.random.default_rng(0)
+    counts = frequencies(random_steps(rng, 5000, 17, 3e3))
+    levels = np.array([rng.choice(17, p=row / row.sum()) for row in counts], np.int32)
+    encoder = Encoder()
+    for part in np.split(np.arange(5000), 10):
+        encoder.encode(levels[part], counts[part])
+    bits = PRECISION * len(levels) - np.log2(counts[np.arange(len(levels)), levels]).sum()
+    assert bits <= 8 * len(encoder.data()) <= bits + 64
+    decoder = Decoder(encoder.data())
+    decoded = [decoder.decode(counts[part]) for part in np.split(np.arange(5000), 10)]
+    np.testing.assert_array_equal(np.concatenate(decoded), levels)
+
+
+# Whole images.
+
+
+class Twofold(models.AutoregressiveModel):
+    """A model of one's own with all that a step may have.
+
+    Two kinds of rows; steps of two pixels, of which the last of a row of odd length is padding;
+    what it carries given to the step as it is; parameters that the context alone gives.
+    """
+
+    phases = 2
+
+    def setup(self):
+        self.kind = [nn.Dense(self.sites * self.params_per_site) for _ in range(2)]
+        self.left = nn.Dense(self.sites * self.params_per_site)
+
+    def blocks(self):
+        height, width, _ = self.image_shape
+        ids = np.full((height, width + width % 2), -1)
+        ids[:, :width] = np.arange(height * width).reshape(height, width)
+        return ids.reshape(height, -1, 2)
+
+    def init_carry(self, batch, labels=None):
+        zeros = jnp.zeros((batch, 1), self.dtype)
+        return zeros, zeros
+
+    def begin_block(self, carry, block, previous, phase):
+        above = self.scale(jnp.swapaxes(previous, 1, 2)) * (block > 0).astype(self.dtype)
+        first, total = carry
+        context = (self.kind[phase](above), jnp.broadcast_to(total, (len(above), *total.shape)))
+        return (jnp.zeros_like(first), total), context
+
+    def step(self, carry, context, draw):
+        (left, total), (above, before) = carry, context
+        draw = self.scaled(draw)
+        first = draw(0, above[:, 0])
+        second = draw(1, above[:, 1] + self.left(left + first + before))
+        return second, total + first
+
+    def __call__(self, images, labels=None):  # to make its parameters: it is only coded with
+        images, labels = self.check(images, labels)
+        pixels = self.scale(jnp.asarray(images))
+        return self.site_params(self.kind[0](pixels) + self.kind[1](pixels) + self.left(pixels))
+
+
+CASES = {
+    "groups": functools.partial(make, "GatedPixelCNN", "categorical-rgb"),
+    "classes": functools.partial(make, "PixelCNN", "mixture-rgb"),
+    "padding": functools.partial(make, "ImageTransformer-1d", "bernoulli"),
+    "phases": functools.partial(Twofold, (4, 3, 1), Geometric(), features=1),
+}
+"""One of each of what may differ between models."""
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(sorted(CASES)),
+    st.sampled_from([1, 4]),
+    st.integers(0, 9),
+    st.integers(0, 2**32 - 1),
+)
+@example("groups", 4, 9, 0)
+@example("classes", 4, 6, 1)
+@example("padding", 4, 5, 2)
+@example("phases", 4, 7, 3)
+@example("classes", 4, 0, 4)
+def test_what_is_decoded_is_what_was_encoded(name, batch, count, seed):
+    """And takes as many bits as the model says, by its other view."""
+    model = CASES[name]()
+    variables = perturbed(model)
+    # Batches of one of two sizes, so that few programs are compiled.
+    count = -(-count // batch) * batch - (count % 2 if batch > 1 and count > batch else 0)
+    images = np.asarray(some_images(model, count, seed), np.uint8)
+    labels = some_labels(model, count)
+    data = codec.compress(model, variables, images, labels, batch_size=batch)
+    found, classes = codec.decompress(model, variables, data)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, images)
+    if labels is None:
+        assert classes is None
+    else:
+        np.testing.assert_array_equal(classes, labels)
+    if name != "phases" and count:
+        nats = objectives.log_likelihood(model, variables, images, labels)
+        bits = -float(np.sum(np.asarray(nats, np.float64))) / np.log(2)
+        held = codec.parse(data)
+        streams = 8 * sum(len(stream.data) for stream in held.streams)
+        assert 0.999 * bits - 1 <= streams <= 1.005 * bits + 64 * len(held.streams)
+        batches = -(-count // batch)
+        assert len(data) <= streams / 8 + 120 + 12 * batches + (count if labels is not None else 0)
+
+
+@functools.cache
+def compressed():
+    """A model, its variables, images and labels, and the file of them."""
+    model = CASES["classes"]()
+    variables, images, labels = perturbed(model), some_images(model, 7), some_labels(model, 7)
+    data = codec.compress(model, variables, images, labels, batch_size=4)
+    return model, variables, np.asarray(images), np.asarray(labels), data
+
+
+def test_above_256_levels_and_the_progress():
+    model = make("PixelCNN", "bernoulli", (2, 2), likelihood=likelihoods.Categorical(1000))
+    variables, images, seen = perturbed(model), some_images(model, 3), []
+    data = codec.compress(model, variables, images, progress=lambda *at: seen.append(at))
+    assert seen == [(1, 2), (2, 2)]
+    found, _ = codec.decompress(model, variables, data, progress=lambda *at: seen.append(at))
+    assert seen[2:] == [(1, 2), (2, 2)]
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, images)
+
+
+# What is refused.
+
+
+def test_labels_are_stored():
+    model, variables, images, labels, data = compressed()
+    held = codec.parse(data)
+    assert held.count == 7
+    assert held.image_shape == model.image_shape
+    np.testing.assert_array_equal(held.labels, labels)
+    other = codec.compress(model, variables, images, 1 - labels, batch_size=4)
+    np.testing.assert_array_equal(codec.parse(other).labels, 1 - labels)
+
+
+@pytest.mark.quick
+def test_any_damage_is_found():
+    """Bits turned, bytes lost, doubled and moved: each one line, before any model is asked."""
+    rng = np.random.default_rng(0)
+    data = Container(
+        (2, 3, 1), 256, 300, 1000, 64,
+        Fingerprints(b"m" * 16, b"machine!", b"programs", "0.10.2/0.10.2", "cpu"),
+        rng.integers(0, 300, 1000).astype(np.int32),
+        [Stream(rng.bytes(4 * int(rng.integers(9))), int(rng.integers(2**32))) for _ in range(16)],
+    ).to_bytes()  # fmt: skip
+    assert codec.parse(data).to_bytes() == data
+    damaged = [data[:length] for length in range(len(data))]
+    damaged += [turned(data, [bit]) for bit in range(8 * 120)]
+    for _ in range(500):
+        damaged.append(turned(data, rng.integers(0, 8 * len(data), rng.integers(1, 9))))
+        at, length = rng.integers(0, len(data), 2)
+        damaged.append(data[:at] + data[at : at + length] * 2 + data[at + length :])
+        damaged.append(data[:at] + data[at + length + 1 :])
+        damaged.append(data[:at] + rng.bytes(length + 1) + data[at + length + 1 :])
+    damaged += [b"", data + b"\0", data * 2, data.replace(b"\n", b"\r\n"), rng.bytes(500)]
+    for some in damaged:
+        if some != data:
+            with one_line_error("^data "):
+                codec.parse(some)
+
+
+def turned(data, bits):
+    """`data` with some bits turned."""
+    array = np.frombuffer(data, np.uint8).copy()
+    for bit in bits:
+        array[bit // 8] ^= 1 << (bit % 8)
+    return array.tobytes()
+
+
+@pytest.mark.quick
+def test_a_header_that_promises_much_asks_for_little():
+    """Checksums that are right, of what cannot be: nothing is made of a number alone."""
+    prints = Fingerprints(b"m" * 16, b"machine!", b"programs", "0", "cpu")
+    for change in (
+        {"count": 2**60},
+        {"count": 2**60, "num_classes": 10},
+        {"batch": 2**31},
+        {"batch": 0, "count": 1},
+        {"num_classes": 3, "labels": np.array([7], np.int32), "count": 1},
+    ):
+        held = Container((28, 28, 1), 256, None, 0, 1, prints, None, [])
+        with one_line_error("^data is damaged"):
+            codec.parse(dataclasses.replace(held, **change).to_bytes())
+
+
+def refused(match, data=None, model=None, variables=None, **options):
+    own_model, own_variables, *_, own_data = compressed()
+    with one_line_error(match):
+        codec.decompress(
+            own_model if model is None else model,
+            own_variables if variables is None else variables,
+            own_data if data is None else data,
+            **options,
+        )
+
+
+def test_another_model_is_refused():
+    model = compressed()[0]
+    refused("data is of another model", variables=perturbed(model, 1))
+    leaves, form = jax.tree.flatten(compressed()[1])
+    leaves[-1] = jnp.nextafter(leaves[-1], jnp.inf)
+    last = jax.tree.unflatten(form, leaves)
+    refused("data is of another model", variables=last)
+    wider = make("PixelCNN", "mixture-rgb", (3, 5))
+    refused(
+        "data holds images of 3×4×3, 5 levels and 2 classes",
+        model=wider,
+        variables=perturbed(wider),
+    )
+    deeper = make("PixelCNN", "mixture-rgb", dropout=0.5)
+    refused("data is of another model", model=deeper, variables=perturbed(deeper))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"platform": "gpu"}, r"platform gpu \(here cpu\)"),
+        ({"jax": "0.1/0.1"}, r"JAX/jaxlib 0.1/0.1 \(here "),
+        ({"machine": b"nowhere!"}, "another kind or number of processors"),
+        ({"programs": b"programs"}, "other programs than here"),
+    ],
+)
+def test_another_machine_is_refused_unless_forced(change, match):
+    model, variables, images, _, data = compressed()
+    held = codec.parse(data)
+    prints = held.fingerprints._replace(**change)
+    moved = dataclasses.replace(held, fingerprints=prints).to_bytes()
+    refused(match, moved)
+    found, _ = codec.decompress(model, variables, moved, force=True)
+    np.testing.assert_array_equal(found, images)
+
+
+def test_other_levels_are_never_given_out():
+    """Streams that are whole, but decode to what was not compressed: as where rounding differs."""
+    _, _, images, _, data = compressed()
+    held = codec.parse(data)
+    first, second = held.streams
+    for stream in (
+        Stream(first.data, first.levels_crc ^ 1),
+        Stream(second.data, first.levels_crc),
+        Stream(np.random.default_rng(0).bytes(len(first.data)), first.levels_crc),
+        Stream(b"\xff" * len(first.data), first.levels_crc),
+        Stream(b"", first.levels_crc),
+    ):
+        other = dataclasses.replace(held, streams=[stream, second]).to_bytes()
+        refused(r"images 0 … 3 of data decode to others than were compressed", other)
+        refused(r"images 0 … 3 of data decode to others than were compressed", other, force=True)
+    assert first.levels_crc == levels_crc(images[:4], 5)
+    assert first.levels_crc == zlib.crc32(images[:4].astype(np.uint8).tobytes())
+
+
+def test_mistakes_are_one_line(monkeypatch):
+    model, variables, images, labels, _ = compressed()
+
+    def wrong(match, *arguments, **options):
+        with one_line_error(match):
+            codec.compress(*arguments, **options)
+
+    wrong("labels is None; accepted", model, variables, images)
+    wrong("images goes from", model, variables, images + 5, labels)
+    wrong("images has shape", model, variables, images[0], labels)
+    wrong("batch_size is 2000; accepted", model, variables, images, labels, batch_size=2000)
+    wrong("variables has no 'params'", model, {}, images, labels)
+    vae = models.VAE((4, 4, 1), likelihoods.Bernoulli(), num_latents=2)
+    wrong("model is VAE; accepted: an autoregressive model", vae, {}, images)
+
+    class Whole(nn.Module):
+        image_shape: tuple = (2, 2, 1)
+        likelihood: object = likelihoods.Bernoulli()
+
+        def __call__(self, images, labels=None):
+            return jnp.zeros((*images.shape, 1))
+
+    wrong("model is Whole; accepted: one with a next-site view", Whole(), {}, images)
+    refused("data is a str", data="text")
+    refused("force is 'yes'; accepted", force="yes")
+    infinite = jax.tree.map(lambda x: x * jnp.inf, variables)
+    with pytest.raises(NonFiniteError):
+        codec.compress(model, infinite, images, labels)
+    huge = jax.tree.map(lambda x: jnp.full_like(x, 1e30), variables)
+    with pytest.raises(NonFiniteError, match="probabilities of site 0 are not finite, by PixelCNN"):
+        codec.compress(model, huge, images, labels, batch_size=4)
+    with one_line_error("traced, inside a jit"):
+        jax.jit(lambda v: codec.compress(model, v, images, labels))(variables)
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    wrong(r"pip install 'gen_jax\[codec\]'", model, variables, images, labels)
+    refused(r"pip install 'gen_jax\[codec\]'")
