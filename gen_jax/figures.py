@@ -125,7 +125,8 @@ def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Pa
 def save_bars(values: Mapping[str, float], unit: str, path: PathLike) -> Path:
     """A PNG of named values as bars, from 0 on, the first in another colour."""
     names, lengths = list(values), list(values.values())
-    figure, axis = plt.subplots(figsize=(7, 0.36 * len(names) + 0.9), layout="constrained")
+    figure = Figure(figsize=(7, 0.36 * len(names) + 0.9), layout="constrained")
+    axis = figure.subplots()
     colours = ["tab:blue"] + ["#b8c0cc"] * (len(names) - 1)
     bars = axis.barh(names, lengths, color=colours, height=0.7)
     axis.bar_label(bars, fmt="%.3f", padding=4)
