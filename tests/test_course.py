@@ -27,6 +27,7 @@ QUICK = {
         "names": ["gated-pixelcnn-digits", "pixelcnn-digits", "vae-digits"],
         "num_samples": 50,
         "batch": 8,
+        "num_stored": 100,
     },
 }
 
