@@ -14,7 +14,7 @@ from .test_docs import MODULES
 
 # How much a chapter computes here; `make docs` runs what it says itself.
 QUICK = {
-    "1-generators": {"num_images": 40},
+    "1-generators": {"num_images": 20},
     "2-auto-encoders": {"steps": 100, "repeats": 500},
     "3-variational-auto-encoders": {"steps": 300, "repeats": 50},
     "4-autoregressive": {
@@ -22,12 +22,12 @@ QUICK = {
         "drawn_by": "gated-pixelcnn-digits",
         "batch": 16,
     },
-    "5-image-transformer": {"sides": (8,), "batch": 4},
+    "5-image-transformer": {"sides": (6,), "batch": 4},
     "6-side-by-side": {
         "names": ["gated-pixelcnn-digits", "pixelcnn-digits", "vae-digits"],
         "num_samples": 50,
         "batch": 8,
-        "num_stored": 100,
+        "num_stored": 40,
     },
 }
 
