@@ -38,9 +38,9 @@ _MAPS = Path("/proc/self/maps")
 
 @pytest.fixture(autouse=True)
 def few_programs_at_once():
-    """Every compiled program maps memory, and Linux allows a process 65,530 maps: past half of
-    them, now and then looked at, the programs of earlier tests go."""
+    """Every compiled program maps memory, and Linux allows a process 65,530 maps: past three
+    quarters of them, now and then looked at, the programs of earlier tests go."""
     yield
-    if next(_count) % 8 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 25_000:
+    if next(_count) % 8 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 50_000:
         jax.clear_caches()
         gc.collect()

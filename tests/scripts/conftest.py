@@ -62,11 +62,12 @@ def command(script, *arguments):
 
 
 def new_process(script, *arguments):
-    """The same as a user does it: with one device, and all that these tests set up left out."""
+    """The same as a user does it: with one device, and all that these tests set up left out, but
+    for programs that are compiled quickly."""
     process = subprocess.run(
         [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
