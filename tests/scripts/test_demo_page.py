@@ -199,6 +199,22 @@ def test_opens_what_it_has_written(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("name", ["index.html", "page.css"])
+def test_files_of_another_page_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    arguments = ("row-lstm-mnist", f"--output={tmp_path}", "--no-open")
+    result = command("demo_page", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {tmp_path / name} is there; accepted: another --output, or --overwrite\n"
+    )
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "mine")]
+    assert command("demo_page", *arguments, "--overwrite").returncode == 0
+    assert (tmp_path / name).read_text() == (demo_page.SOURCES / name).read_text()
+    assert command("demo_page", *arguments).returncode == 0  # its own page is
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
