@@ -185,6 +185,21 @@ def test_draws_by_touch_on_a_phone(page):
     assert small == []
 
 
+def test_of_several_fingers_the_first_draws(page):
+    click(page, "clear")
+    for kind, rows in (("touchStart", (4, 4)), ("touchMove", (9, 9)), ("touchMove", (12, 12))):
+        fingers = zip(rows, (5, 22), strict=True)
+        points = [{**place(page, *at), "id": i} for i, at in enumerate(fingers)]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    page.wait("drawing.ink.some(Boolean) && !pen")
+    ink = state(page)[0]
+    assert ink[4:13, 5].all()
+    assert not ink[:, 8:].any()
+    mouse(page, (20, 22), (20, 24))
+    assert state(page)[0][20, 22:25].all()
+
+
 def test_draws_by_keyboard_alone(page):
     click(page, "clear")
     page.evaluate("document.activeElement.blur()")
@@ -233,10 +248,14 @@ def test_what_is_known_can_be_marked(page):
 
 
 def test_surprise_me_is_of_nothing_and_of_its_seed(page):
-    click(page, "keep")
-    page.evaluate("element('seed').value = 77")
+    label = "canvases[2].getAttribute('aria-label')"
+    assert page.evaluate(label) == "Completion 3 of 6"
+    page.evaluate("element('seed').select()")
+    page.call("Input.insertText", text="77")  # one that is typed is kept
     click(page, "surprise")
     settle(page)
+    assert page.evaluate("result.seed") == 77
+    assert page.evaluate(label) == "Sample 3 of 6"
     ink, _, asked, images = state(page)
     assert asked.sum() == 0
     assert ink.any()  # the drawing stays
@@ -336,6 +355,23 @@ def test_says_so_where_models_js_is_missing(tmp_path):
     with chromium.Page((tmp_path / "index.html").as_uri()) as page:
         said = page.evaluate("element('status').textContent")
     assert said.endswith("models.js is missing, which python -m experiments.demo_page writes.")
+
+
+def test_a_request_that_fails_is_over(page):
+    page.evaluate("run({ given: drawing.ink, known: [], seed: 1, what: 'completions' })")
+    page.wait("element('status').matches('.trouble')")
+    frames = page.evaluate(
+        """new Promise((done) => {
+            const ask = window.requestAnimationFrame;
+            let count = 0;
+            window.requestAnimationFrame = (next) => ask(next, ++count);
+            setTimeout(() => done(count, (window.requestAnimationFrame = ask)), 300);
+        })"""
+    )
+    assert frames == 0
+    click(page, "complete")
+    settle(page)
+    assert not page.evaluate("element('status').matches('.trouble')")
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core at $AXE_CORE, nor in node_modules")
