@@ -158,6 +158,27 @@ def test_other_sizes_have_the_parameters_of_the_whole_image_view(tmp_path, model
 
 
 @needs_node
+def test_memory_grows_with_the_model(built):
+    """Few images, many, for which 32 MiB are too little, and few again: the first rows of each."""
+    code = """
+        const { weights, model } = MODELS.find(({ name }) => name === "gated-pixelcnn-mnist");
+        const tensors = sampler.readTensors(Buffer.from(weights, "base64"));
+        const [given, known] = [new Uint8Array(784), new Uint8Array(784)];
+        return [2, 200, 2].map((images) => {
+            const noise = sampler.uniforms(0, images, 784);
+            const asked = { model, tensors, given, known, noise, temperature: 1, images };
+            const rows = sampler.complete(asked);
+            return [rows.next(), rows.next()].map(({ value }) =>
+                Array.from(value.probabilities.subarray(0, 2 * 28)));
+        });
+    """
+    few, many, again = np.array(in_node(built, code))
+    assert ((few > 0) & (few < 1)).all()
+    np.testing.assert_array_equal(many, few)
+    np.testing.assert_array_equal(again, few)
+
+
+@needs_node
 def test_noise_is_uniform_and_belongs_to_an_image_and_a_site(built):
     code = "return [[7, 6], [7, 2], [8, 6], [7 + 2 ** 32, 1]].map(([seed, images]) => "
     code += "Array.from(sampler.uniforms(seed, images, 784)));"
