@@ -28,6 +28,7 @@ from gen_jax.scripts import cli, results
 
 SOURCES = Path(__file__).parents[1] / "docs" / "demo"
 FILES = ("index.html", "page.css", "page.js", "sampler.js")
+_TITLE = "<title>Draw, and a model goes on · gen_jax</title>"  # of the page, by which it is known
 _KINDS = ("GatedPixelCNN", "RowLSTM")  # those of docs/demo/sampler.js
 _TILE = 16  # outputs that its matmul computes at once
 
@@ -40,6 +41,8 @@ class Options:
     """Shipped models; by default all that the page can run."""
     output: str = str(SOURCES)
     """Folder of the page."""
+    overwrite: bool = False
+    """Whether files there of the same names, which are not of this page, are replaced."""
     open: bool = True
     """Whether it is opened in a browser."""
 
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     text = models_script(options.names or runnable_names())
     folder = results.writable(Path(options.output))
     if not folder.samefile(SOURCES):
+        if not options.overwrite:
+            _refuse_others(folder)
         for name in FILES:
             shutil.copyfile(SOURCES / name, folder / name)
     write_atomically(folder / "models.js", text)
@@ -58,6 +63,16 @@ def main(arguments: Sequence[str]) -> None:
     cli.say(f"{page}: {size / 1e6:.2f} MB with its models")
     if options.open:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _refuse_others(folder: Path) -> None:
+    """ValueError if files there would be replaced, and an index.html does not say they are ours."""
+    there = [name for name in (*FILES, "models.js") if (folder / name).exists()]
+    index = folder / "index.html"
+    if there and not (index.is_file() and _TITLE in index.read_text("utf-8", "replace")):
+        raise ValueError(
+            f"{folder / there[0]} is there; accepted: another --output, or --overwrite"
+        )
 
 
 def runnable_names() -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 
@@ -24,8 +25,7 @@ def brief(self: Any) -> str:
 
 def _shown(value: Any) -> str:
     if _is_array(value):
-        number = value.shape == () and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        if number and not isinstance(value, Tracer):
+        if value.shape == () and _is_at_hand(value):
             return str(value.item())
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     leaves = [leaf for leaf in jax.tree.leaves(value) if _is_array(leaf)]
@@ -38,3 +38,12 @@ def _shown(value: Any) -> str:
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_at_hand(value: Any) -> bool:
+    """Whether it has numbers to read: no trace, no mere shape, nothing donated or elsewhere."""
+    if not isinstance(value, jax.Array):
+        return isinstance(value, np.generic | np.ndarray)
+    if isinstance(value, Tracer) or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return False
+    return value.is_fully_addressable and not value.is_deleted()

@@ -1,5 +1,7 @@
 """Models and results say in a line what they are."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,17 @@ def test_results_show_no_numbers_of_arrays():
     )
     # Inside a jit, too.
     jax.jit(lambda terms: repr(terms) and terms.elbo)(terms)
+
+
+def test_scalars_that_cannot_be_read_show_their_type():
+    donated = jnp.float32(1)
+    donated.delete()
+    shape: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    number: Any = np.float64(2)
+    terms = objectives.ELBOTerms(donated, shape)
+    assert repr(terms) == "ELBOTerms(reconstruction=float32[], kl=float32[])"
+    terms = objectives.ELBOTerms(jnp.float32(1.5), number)
+    assert repr(terms) == "ELBOTerms(reconstruction=1.5, kl=2.0)"
 
 
 def test_a_data_set():

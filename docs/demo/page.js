@@ -112,19 +112,20 @@ function stroke(from, to) {
   }
 }
 
-let pen = null; // where the pointer is, while it draws
+let pen = null; // where the pointer is, while it draws; of several fingers, the first
 
 function place(event) {
   const box = board.getBoundingClientRect();
   const scale = SIDE / board.clientWidth;
   return {
+    pointer: event.pointerId,
     x: (event.clientX - box.left - board.clientLeft) * scale,
     y: (event.clientY - box.top - board.clientTop) * scale,
   };
 }
 
 board.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || pen) return;
   board.setPointerCapture(event.pointerId);
   pen = place(event);
   cursor.row = clamp(Math.floor(pen.y), 0, SIDE - 1);
@@ -133,7 +134,7 @@ board.addEventListener("pointerdown", (event) => {
   drawingChanged();
 });
 board.addEventListener("pointermove", (event) => {
-  if (!pen) return;
+  if (event.pointerId !== pen?.pointer) return;
   for (const moved of event.getCoalescedEvents?.() ?? [event]) {
     const next = place(moved);
     stroke(pen, next);
@@ -141,7 +142,11 @@ board.addEventListener("pointermove", (event) => {
   }
   drawingChanged();
 });
-for (const end of ["pointerup", "pointercancel"]) board.addEventListener(end, () => (pen = null));
+for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+  board.addEventListener(end, ({ pointerId }) => {
+    if (pointerId === pen?.pointer) pen = null;
+  });
+}
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
@@ -221,20 +226,28 @@ function ask(message) {
 }
 
 function fail(message) {
+  if (result) result.failed = true;
   element("status").textContent = `This browser cannot run the model: ${message}`;
   element("status").classList.add("trouble");
 }
 
 // The completions.
 
-const canvases = Array.from({ length: IMAGES }, (_, i) => {
+const canvases = Array.from({ length: IMAGES }, () => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = SIDE;
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Completion ${i + 1} of ${IMAGES}`);
   element("completions").append(canvas);
   return canvas;
 });
+
+function nameImages(kind) {
+  element("results-title").textContent = `Six ${kind.toLowerCase()}s`;
+  canvases.forEach((canvas, i) => {
+    canvas.setAttribute("aria-label", `${kind} ${i + 1} of ${IMAGES}`);
+  });
+}
+nameImages("Completion");
 
 let result = null; // of the last request: what is asked, computed and shown of it
 let numRequests = 0;
@@ -251,9 +264,10 @@ function run({ given, known, seed, noise, what }) {
     computed: 0, // sites
     shown: 0,
     seconds: null,
+    failed: false,
   };
   element("seed").value = seed;
-  element("results-title").textContent = what === "samples" ? "Six samples" : "Six completions";
+  nameImages(what === "samples" ? "Sample" : "Completion");
   element("status").classList.remove("trouble");
   element("status").textContent = "Drawing …";
   for (let i = 0; i < IMAGES; i++) showSites(i, 0, SITES);
@@ -287,7 +301,7 @@ function receive({ id, error, row, levels, probabilities, seconds }) {
 
 // Shows what is computed, pixel by pixel. What is known takes no time.
 function reveal(now, before, id) {
-  if (id !== result.id) return;
+  if (id !== result.id || result.failed) return;
   const { known, computed, shown } = result;
   let budget = still.matches ? SITES : ((now - before) / 1000 / SECONDS) * SITES;
   let next = shown;
@@ -371,6 +385,7 @@ element("model").addEventListener("change", () => {
   showModel();
   again();
 });
+element("seed").addEventListener("input", () => (element("keep").checked = true));
 element("views").addEventListener("change", () => {
   const probabilities = chosen("view") === "probabilities";
   element("legend-pixels").hidden = probabilities;

@@ -93,17 +93,30 @@ function sampler() {
 
   class Memory {
     constructor() {
-      const memory = new WebAssembly.Memory({ initial: 512 }); // 32 MiB, touched as it is needed
+      const memory = new WebAssembly.Memory({ initial: 1 }); // pages of 64 KiB
       const module = new WebAssembly.Module(matmulModule());
-      this.buffer = memory.buffer;
+      this.memory = memory;
       this.matmul = new WebAssembly.Instance(module, { page: { memory } }).exports.matmul;
       this.end = 0;
     }
 
+    // What is made of it, in room enough: it is made again if that had to grow, because arrays end
+    // with the buffer that they are of.
+    hold(make) {
+      this.end = 0;
+      const made = make();
+      const lacking = Math.ceil((this.end - this.memory.buffer.byteLength) / 65536);
+      if (lacking <= 0) return made;
+      this.memory.grow(lacking);
+      return this.hold(make);
+    }
+
     zeros(count) {
-      const array = new Float32Array(this.buffer, this.end, count).fill(0);
+      const start = this.end;
       this.end += 4 * Math.ceil(count / 4) * 4;
-      return array;
+      // What finds no room lies elsewhere until it is made again.
+      if (this.end > this.memory.buffer.byteLength) return new Float32Array(count);
+      return new Float32Array(this.memory.buffer, start, count).fill(0);
     }
 
     // A row of feature maps, with `side` columns of zeros to either side.
@@ -389,8 +402,7 @@ function sampler() {
   function* complete({ model, tensors, given, known, noise, temperature, images }) {
     const [height, width] = model.image_shape, even = images + (images % 2);
     memory ??= new Memory();
-    memory.end = 0;
-    const network = MODELS[model.model](memory, tensors, width, even);
+    const network = memory.hold(() => MODELS[model.model](memory, tensors, width, even));
     for (let row = 0; row < height; row++) {
       const at = row * width;
       const levels = new Uint8Array(images * width);

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 60.0  # seconds that a command may take
 _SWITCHES = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -63,15 +65,11 @@ class Page:
         os.close(theirs_in)
         os.close(theirs_out)
         self._out, self._in = ours_out, ours_in
+        os.set_blocking(ours_out, False)  # a write that is stuck would have no end
         self._session: str | None = None
         self._buffer = b""
         try:
-            (target,) = [
-                info
-                for info in self.call("Target.getTargets")["targetInfos"]
-                if info["type"] == "page"
-            ]
-            attach = {"targetId": target["targetId"], "flatten": True}
+            attach = {"targetId": self._first_page(), "flatten": True}
             self._session = self.call("Target.attachToTarget", **attach)["sessionId"]
             for domain in ("Page", "Runtime", "Log", "Network"):
                 self.call(f"{domain}.enable")
@@ -106,23 +104,45 @@ class Page:
         self._folder.cleanup()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a command; RuntimeError if it fails. Events are kept in `events`."""
+        """The result of a command. Events are kept in `events`.
+
+        RuntimeError if it fails; TimeoutError if it takes more than PATIENCE.
+        """
+        until = time.monotonic() + PATIENCE
         message: dict[str, Any] = {"id": next(self._ids), "method": method, "params": params}
         if self._session is not None:
             message["sessionId"] = self._session
         data = json.dumps(message).encode() + b"\0"
         while data:
+            self._await(until, method, writing=True)
             data = data[os.write(self._out, data) :]
         while True:
-            answer = self._read()
+            answer = self._read(until, method)
             if answer.get("id") == message["id"]:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return answer["result"]
             self.events.append(answer)
 
-    def _read(self) -> dict[str, Any]:
+    def _first_page(self) -> str:
+        """The target that it opens with, which it may not have yet when it first answers."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            for info in self.call("Target.getTargets")["targetInfos"]:
+                if info["type"] == "page":
+                    return info["targetId"]
+            time.sleep(0.02)
+        raise TimeoutError(f"Chromium has opened no page after {PATIENCE} s")
+
+    def _await(self, until: float, method: str, *, writing: bool = False) -> None:
+        """Returns once the pipe can be read, or written."""
+        files = ([], [self._out], []) if writing else ([self._in], [], [])
+        if not any(select.select(*files, max(0, until - time.monotonic()))):
+            raise TimeoutError(f"{method} after {PATIENCE} s")
+
+    def _read(self, until: float, method: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            self._await(until, method)
             chunk = os.read(self._in, 1 << 20)
             if not chunk:
                 raise RuntimeError("Chromium has ended")

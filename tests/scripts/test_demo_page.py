@@ -158,6 +158,27 @@ def test_other_sizes_have_the_parameters_of_the_whole_image_view(tmp_path, model
 
 
 @needs_node
+def test_memory_grows_with_the_model(built):
+    """Few images, many, for which 32 MiB are too little, and few again: the first rows of each."""
+    code = """
+        const { weights, model } = MODELS.find(({ name }) => name === "gated-pixelcnn-mnist");
+        const tensors = sampler.readTensors(Buffer.from(weights, "base64"));
+        const [given, known] = [new Uint8Array(784), new Uint8Array(784)];
+        return [2, 200, 2].map((images) => {
+            const noise = sampler.uniforms(0, images, 784);
+            const asked = { model, tensors, given, known, noise, temperature: 1, images };
+            const rows = sampler.complete(asked);
+            return [rows.next(), rows.next()].map(({ value }) =>
+                Array.from(value.probabilities.subarray(0, 2 * 28)));
+        });
+    """
+    few, many, again = np.array(in_node(built, code))
+    assert ((few > 0) & (few < 1)).all()
+    np.testing.assert_array_equal(many, few)
+    np.testing.assert_array_equal(again, few)
+
+
+@needs_node
 def test_noise_is_uniform_and_belongs_to_an_image_and_a_site(built):
     code = "return [[7, 6], [7, 2], [8, 6], [7 + 2 ** 32, 1]].map(([seed, images]) => "
     code += "Array.from(sampler.uniforms(seed, images, 784)));"
@@ -196,6 +217,22 @@ def test_opens_what_it_has_written(tmp_path, monkeypatch, capsys):
     assert (entry["name"], entry["model"]["model"]) == ("row-lstm-mnist", "RowLSTM")
     assert entry["about"] == "81.61 ± 0.20 nats on the test split."
     assert "index.html: 0.2" in capsys.readouterr().out
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["index.html", "page.css"])
+def test_files_of_another_page_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    arguments = ("row-lstm-mnist", f"--output={tmp_path}", "--no-open")
+    result = command("demo_page", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {tmp_path / name} is there; accepted: another --output, or --overwrite\n"
+    )
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "mine")]
+    assert command("demo_page", *arguments, "--overwrite").returncode == 0
+    assert (tmp_path / name).read_text() == (demo_page.SOURCES / name).read_text()
+    assert command("demo_page", *arguments).returncode == 0  # its own page is
 
 
 @pytest.mark.quick

@@ -11,7 +11,11 @@ from experiments import demo_page
 from experiments.benchmarks import chromium
 from tests.scripts.demo_page import IMAGES, SIDE, differing, expected, names
 
-pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium is found")
+# Where it is set, what is missing is a failure: nothing is skipped unseen.
+REQUIRED = bool(os.environ.get("REQUIRE_BROWSER"))
+pytestmark = pytest.mark.skipif(
+    chromium.find() is None and not REQUIRED, reason="no Chromium is found"
+)
 
 # `npm pack axe-core` has it; it is no part of the project.
 AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
@@ -145,28 +149,23 @@ def test_draws_by_mouse_and_completes(page):
     assert len(set.union(*colours)) == 3
 
 
-def test_images_appear_pixel_by_pixel_within_two_seconds(page):
+def test_images_appear_pixel_by_pixel(page):
     page.evaluate(
         """new Promise((done) => {
-            const begun = performance.now();
             window.seen = [];
             surprise();
             const look = () => {
-                seen.push([performance.now() - begun, result.shown]);
+                seen.push(result.shown);
                 result.shown < SITES ? requestAnimationFrame(look) : done();
             };
             look();
         })"""
     )
     seen = np.array(page.evaluate("seen"))
-    assert (np.diff(seen[:, 1]) >= 0).all()
-    between = seen[(seen[:, 1] > 0) & (seen[:, 1] < SIDE * SIDE), 1]
+    assert (np.diff(seen) >= 0).all()
+    between = seen[(seen > 0) & (seen < SIDE * SIDE)]
     assert (between % SIDE != 0).any()  # within a row, too
     assert len(between) > 3
-    settle(page)
-    # On a machine that does nothing else; tests run beside each other.
-    assert seen[-1, 0] < 10_000
-    assert page.evaluate("result.seconds") < 8
 
 
 def test_draws_by_touch_on_a_phone(page):
@@ -183,6 +182,21 @@ def test_draws_by_touch_on_a_phone(page):
         ".filter((e) => e.getBoundingClientRect().height < 36).map((e) => e.outerHTML)"
     )
     assert small == []
+
+
+def test_of_several_fingers_the_first_draws(page):
+    click(page, "clear")
+    for kind, rows in (("touchStart", (4, 4)), ("touchMove", (9, 9)), ("touchMove", (12, 12))):
+        fingers = zip(rows, (5, 22), strict=True)
+        points = [{**place(page, *at), "id": i} for i, at in enumerate(fingers)]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    page.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    page.wait("drawing.ink.some(Boolean) && !pen")
+    ink = state(page)[0]
+    assert ink[4:13, 5].all()
+    assert not ink[:, 8:].any()
+    mouse(page, (20, 22), (20, 24))
+    assert state(page)[0][20, 22:25].all()
 
 
 def test_draws_by_keyboard_alone(page):
@@ -233,10 +247,14 @@ def test_what_is_known_can_be_marked(page):
 
 
 def test_surprise_me_is_of_nothing_and_of_its_seed(page):
-    click(page, "keep")
-    page.evaluate("element('seed').value = 77")
+    label = "canvases[2].getAttribute('aria-label')"
+    assert page.evaluate(label) == "Completion 3 of 6"
+    page.evaluate("element('seed').select()")
+    page.call("Input.insertText", text="77")  # one that is typed is kept
     click(page, "surprise")
     settle(page)
+    assert page.evaluate("result.seed") == 77
+    assert page.evaluate(label) == "Sample 3 of 6"
     ink, _, asked, images = state(page)
     assert asked.sum() == 0
     assert ink.any()  # the drawing stays
@@ -338,7 +356,26 @@ def test_says_so_where_models_js_is_missing(tmp_path):
     assert said.endswith("models.js is missing, which python -m experiments.demo_page writes.")
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="no axe-core at $AXE_CORE, nor in node_modules")
+def test_a_request_that_fails_is_over(page):
+    page.evaluate("run({ given: drawing.ink, known: [], seed: 1, what: 'completions' })")
+    page.wait("element('status').matches('.trouble')")
+    frames = page.evaluate(
+        """new Promise((done) => {
+            const ask = window.requestAnimationFrame;
+            let count = 0;
+            window.requestAnimationFrame = (next) => ask(next, ++count);
+            setTimeout(() => done(count, (window.requestAnimationFrame = ask)), 300);
+        })"""
+    )
+    assert frames == 0
+    click(page, "complete")
+    settle(page)
+    assert not page.evaluate("element('status').matches('.trouble')")
+
+
+@pytest.mark.skipif(
+    not AXE.exists() and not REQUIRED, reason="no axe-core at $AXE_CORE, nor in node_modules"
+)
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_is_accessible(page, width, dark):
