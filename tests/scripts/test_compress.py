@@ -146,3 +146,21 @@ def test_what_other_formats_make_of_them(levels, channels, monkeypatch):
         assert sum(png.size for png in pngs[:5]) == images.size
         first = images[0] if channels == 3 else images[0].transpose(0, 2, 1).reshape(6, -1)
         np.testing.assert_array_equal(pngs[0].astype(int), first)
+
+
+def test_a_format_that_fails_is_left_out(monkeypatch):
+    """And JPEG XL, whose plugin takes no bits, is given bytes of two levels."""
+    modes = []
+
+    def save(picture, file, filename):
+        modes.append(picture.mode)
+        if picture.size != (4, 4):
+            raise NotImplementedError("no sheets")
+        file.write(b"12")
+
+    monkeypatch.setitem(Image.SAVE, "JXL", save)
+    sizes = formats.sizes(np.eye(4, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, 0), 2)
+    assert sizes["JPEG XL, each image"] == 6
+    assert "JPEG XL, one sheet" not in sizes
+    assert set(sizes) >= {"PNG, one sheet", "xz"}
+    assert modes == ["L"] * 4
