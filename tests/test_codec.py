@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gen_jax import codec, likelihoods, models, objectives, pretrained
 from gen_jax.checks import NonFiniteError
+from gen_jax.codec import coding
 from gen_jax.codec.container import Container, Fingerprints, Stream, levels_crc
 from gen_jax.codec.entropy import PRECISION, STEPS, Decoder, Encoder, frequencies
 from gen_jax.data import load
@@ -375,7 +376,7 @@ def test_any_damage_is_found():
     rng = np.random.default_rng(0)
     data = Container(
         (2, 3, 1), 256, 300, 1000, 64,
-        Fingerprints(b"m" * 16, b"machine!", b"programs", "0.10.2/0.10.2", "cpu"),
+        Fingerprints(b"m" * 16, b"machine!", b"programs", "0.10.2/0.10.2/0.5.0", "cpu"),
         rng.integers(0, 300, 1000).astype(np.int32),
         [Stream(rng.bytes(4 * int(rng.integers(9))), int(rng.integers(2**32))) for _ in range(16)],
     ).to_bytes()  # fmt: skip
@@ -447,11 +448,48 @@ def test_another_model_is_refused():
     refused("data is of another model", model=deeper, variables=perturbed(deeper))
 
 
+def test_a_field_that_a_later_version_adds_changes_nothing(monkeypatch):
+    """At its default, of the model or of its likelihood; at another value it is another model."""
+    model, variables = compressed()[:2]
+    before = coding._model_fingerprint(model, variables)
+
+    class PixelCNN(models.PixelCNN):
+        later: int = 3
+
+    @dataclasses.dataclass(frozen=True)
+    class DiscretizedLogisticMixture(likelihoods.DiscretizedLogisticMixture):
+        later: float = 0.5
+
+    for table, kind in (
+        (models.MODELS, PixelCNN),
+        (models.LIKELIHOODS, DiscretizedLogisticMixture),
+    ):
+        monkeypatch.setitem(table, kind.__name__, kind)
+    likelihood = DiscretizedLogisticMixture(**dataclasses.asdict(model.likelihood))
+    names = {f.name for f in dataclasses.fields(model) if f.init} - {"parent", "name"}
+    fields = {name: getattr(model, name) for name in names} | {"likelihood": likelihood}
+    later = PixelCNN(**fields)
+    assert coding._model_fingerprint(later, variables) == before
+    assert coding._model_fingerprint(later.clone(later=4), variables) != before
+    other = dataclasses.replace(likelihood, later=0.25)
+    assert coding._model_fingerprint(later.clone(likelihood=other), variables) != before
+
+
+def test_another_machine_is_refused_before_anything_is_compiled(monkeypatch):
+    data = compressed()[-1]
+    held = codec.parse(data)
+    monkeypatch.setattr(coding, "next_site", None)
+    for change in ({"platform": "gpu"}, {"versions": "0"}, {"machine": b"nowhere!"}):
+        prints = held.fingerprints._replace(**change)
+        moved = dataclasses.replace(held, fingerprints=prints).to_bytes()
+        refused("data was compressed with .*; accepted: the same, or force", moved)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         ({"platform": "gpu"}, r"platform gpu \(here cpu\)"),
-        ({"jax": "0.1/0.1"}, r"JAX/jaxlib 0.1/0.1 \(here "),
+        ({"versions": "0.1/0.1/0.1"}, r"JAX/jaxlib/constriction 0.1/0.1/0.1 \(here "),
         ({"machine": b"nowhere!"}, "another kind or number of processors"),
         ({"programs": b"programs"}, "other programs than here"),
     ],
