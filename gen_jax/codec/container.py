@@ -8,7 +8,7 @@ u32       CRC-32 of version, length and header
 header    height, width, channels, levels, classes (0: none), images a batch    6 x u32
           images                                                                u64
           fingerprints: of the model, 16 bytes; of the machine and the programs, 8 bytes each
-          the version of JAX, the platform      each a u8, its length, and ASCII
+          the versions, the platform            each a u8, its length, and ASCII
           labels, if there are classes: 1, 2 or 4 bytes each, the fewest that hold all classes
           for each batch: length of its stream, CRC-32 of the stream, CRC-32 of its levels  3 x u32
 streams   of the batches in order, each a whole number of 32-bit words, up to the end of the file
@@ -54,8 +54,8 @@ class Fingerprints(NamedTuple):
     """Of the device and of what decides how it is used, 8 bytes."""
     programs: bytes
     """Of the programs and the options that they are compiled with, 8 bytes."""
-    jax: str
-    """Version of JAX and of jaxlib."""
+    versions: str
+    """Those of JAX, jaxlib and constriction."""
     platform: str
     """Such as cpu or gpu."""
 
@@ -87,7 +87,7 @@ class Container:
         prints = self.fingerprints
         fixed = (*self.image_shape, self.levels, self.num_classes or 0, self.batch, self.count)
         header = [_FIXED.pack(*fixed, prints.model, prints.machine, prints.programs)]
-        for text in (prints.jax, prints.platform):
+        for text in (prints.versions, prints.platform):
             encoded = text.encode("ascii", "replace")[:255]
             header.append(bytes([len(encoded)]) + encoded)
         if self.labels is not None:

@@ -222,7 +222,8 @@ def _cut_step(
 
     def step(variables: Variables, carry: PyTree, context: Context, t: Array) -> PyTree:
         def draw(i: int, params: Array) -> Array:
-            return _draw.bind(params, site=i, values=values)
+            # Constant parameters may be literals: the barrier makes a variable of them.
+            return _draw.bind(jax.lax.optimization_barrier(params), site=i, values=values)
 
         inputs = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, False), context)
         return jax.tree.leaves(model.apply(variables, carry, inputs, draw, method="step"))
@@ -231,7 +232,12 @@ def _cut_step(
     closed = jax.make_jaxpr(step)(variables, carry, context, t)
     jaxpr = closed.jaxpr
     first = len(jax.tree.leaves(variables))
-    carried = dict(zip(jaxpr.invars[first:], jaxpr.outvars, strict=False))
+    # Of two leaves that are one array neither is given away.
+    carried = {
+        leaf: new
+        for leaf, new in zip(jaxpr.invars[first:], jaxpr.outvars, strict=False)
+        if jaxpr.outvars.count(new) == 1
+    }
     number = {var: i for i, var in enumerate([*jaxpr.invars, *jaxpr.constvars])}
     cuts = [i for i, eqn in enumerate(jaxpr.eqns) if eqn.primitive is _draw]
     draws = [jaxpr.eqns[i] for i in cuts]

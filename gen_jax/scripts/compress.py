@@ -51,7 +51,16 @@ def compress(options: Options) -> Path:
     if options.images is not None:
         config = dataclasses.replace(options.data or data.DataConfig(), name=options.images)
         options = dataclasses.replace(options, data=config)
+    config = run.data_config if options.data is None else options.data
+    if config is not None and options.data_dir is not None:
+        config = dataclasses.replace(config, data_dir=options.data_dir)
+    _refuse_inside(path, config)
     source = runs.load_images(run, options)
+    if config is not None and (done := _conversions(config, source.binarization)):
+        cli.say(
+            f"images are {', '.join(done)}, where they are not so already: the levels that this "
+            "gives are compressed, bit for bit"
+        )
     some = slice(options.limit)
     images, labels = source.split.images[some], source.split.labels
     labels = None if labels is None else labels[some]
@@ -66,6 +75,7 @@ def compress(options: Options) -> Path:
             batch_size=options.batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     dims = images.size
@@ -86,6 +96,37 @@ def compress(options: Options) -> Path:
         bits = {name: 8 * size / dims for name, size in sizes.items()}
         results.picture(figures.save_bars, bits, "bits/dim", chart)
     return path
+
+
+def _refuse_inside(path: Path, config: data.DataConfig | None) -> None:
+    """ValueError for a file inside the folder of images: its chart would be read as one of them."""
+    if config is None:
+        return
+    try:
+        folder = Path(data.resolved(config).name)
+    except ValueError:  # it is not there: reading says so
+        return
+    inside = folder.is_absolute() and path.resolve().is_relative_to(folder.resolve())
+    if inside and folder.is_dir():
+        raise ValueError(
+            f"output is {str(path)!r}, inside the folder of images {str(folder)!r}; accepted: a "
+            "file elsewhere, as its chart is a picture too"
+        )
+
+
+def _conversions(config: data.DataConfig, binarization: str) -> list[str]:
+    """What was done to the images, in the run's way unless other options were given."""
+    done: list[str] = []
+    if config.grayscale:
+        done.append("made grey")
+    if config.size is not None:
+        done.append("resized to {} × {}".format(*config.size))
+    if config.values == "intensity":
+        if binarization == "none" and config.levels is not None:
+            done.append(f"quantised to {config.levels} levels")
+        elif binarization not in ("none", "static (as published)"):
+            done.append(f"made binary, {binarization}")
+    return done
 
 
 def table(sizes: Mapping[str, int], dims: int) -> list[str]:

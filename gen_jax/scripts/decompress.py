@@ -51,8 +51,9 @@ def decompress(options: Options) -> Path:
             )
     except ValueError as error:
         raise ValueError(f"{options.file}: {error}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
     results.save_arrays(path, images=images, labels=labels, class_names=run.class_names)
-    cli.say(f"{len(images)} images, bit for bit as they were; wrote {path}")
+    cli.say(f"{len(images)} images, their levels bit for bit as they were; wrote {path}")
     return path
 
 

@@ -48,7 +48,7 @@ def new_file(output: str | None, overwrite: bool) -> Path:
     """The path of a file to be written: to be asked before anything is computed.
 
     ValueError if none is named, if there is one and it may not be written over, and if nothing can
-    be written there.
+    be written there. Its folder is not made yet, so that a mistake found later leaves none.
     """
     if not output:
         raise ValueError(f"output is {output!r}; accepted: a file to write, -o FILE")
@@ -57,7 +57,10 @@ def new_file(output: str | None, overwrite: bool) -> Path:
         raise ValueError(f"output is {output!r}, a folder; accepted: a file")
     if path.exists() and not overwrite:
         raise ValueError(f"{output} is there; accepted: another --output, or --overwrite")
-    writable(path.parent)
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    writable(folder)
     return path
 
 

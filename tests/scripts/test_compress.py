@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gen_jax import codec
+from gen_jax import codec, data
 from gen_jax.scripts import compress, decompress, formats
 from tests.scripts.conftest import command
 
@@ -25,14 +25,16 @@ def test_compressed_and_back(tiny_run, file, tmp_path):
     path, said = file
     result = command("decompress", tiny_run, path, "-o", tmp_path / "images.npz")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == f"6 images, bit for bit as they were; wrote {tmp_path}/images.npz\n"
+    expected = f"6 images, their levels bit for bit as they were; wrote {tmp_path}/images.npz\n"
+    assert result.stdout == expected
     with np.load(tmp_path / "images.npz") as found:
         images = found["images"]
         assert images.shape == (6, 4, 4, 1)
     size = path.stat().st_size
     assert f"6 images of digits, test: {size} bytes, {8 * size / images.size:.4f} bits/dim" in said
     assert path.with_name("digits.gjx.png").read_bytes().startswith(b"\x89PNG")
-    rows = [line.rsplit(maxsplit=3) for line in said.splitlines()[3:-1]]
+    table = said[said.index("gen_jax, GatedPixelCNN") :]
+    rows = [line.rsplit(maxsplit=3) for line in table.splitlines()[:-1]]
     assert rows[0] == ["gen_jax, GatedPixelCNN", str(size), f"{8 * size / images.size:.4f}", "1.00"]
     for name, numbers in zip(formats.sizes(images, 17).items(), rows[1:], strict=True):
         assert [name[0], f"{name[1]:,}"] == numbers[:2]
@@ -100,6 +102,51 @@ def test_mistakes_write_nothing(tiny_run, tiny_vae_run, tiny_class_run, file, tm
     assert path.read_bytes() == content
 
 
+def test_a_refused_run_leaves_no_folder_and_no_picture_among_the_images(tiny_run, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(pictures / "one.png")
+    for output, images, match in [
+        (pictures / "out.gjx", pictures, "inside the folder of images"),
+        (pictures / "new" / "out.gjx", pictures, "inside the folder of images"),
+        (tmp_path / "new" / "out.gjx", tmp_path / "none", "a path where nothing is"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            compress.main([str(tiny_run), str(images), f"--output={output}"])
+    arguments = [str(tiny_run), str(pictures / "one.png"), f"--output={tmp_path}/new/back.npz"]
+    with pytest.raises(ValueError, match="data begins with"):
+        decompress.main(arguments)
+    assert sorted(tmp_path.rglob("*")) == [pictures, pictures / "one.png"]
+
+
+def test_what_was_done_to_the_images_is_said(tiny_run, tmp_path, capsys):
+    """Bit for bit are the levels; a folder for the file is made."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    output = tmp_path / "new" / "mine.gjx"
+    options = ("--data.grayscale", "--data.levels=17", "--no-compare", f"--output={output}")
+    compress.main([str(tiny_run), str(tmp_path / "mine.npz"), *options])
+    assert (
+        "images are made grey, resized to 4 × 4, quantised to 17 levels, where they are not so "
+        "already: the levels that this gives are compressed, bit for bit\n"
+    ) in capsys.readouterr().out
+    assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "binarization", "done"),
+    [
+        ({}, "none", []),
+        ({"binarize": "static"}, "static (as published)", []),
+        ({"binarize": "threshold", "levels": 2}, "threshold", ["made binary, threshold"]),
+        ({"binarize": "dynamic"}, "dynamic", ["made binary, dynamic"]),
+        ({"values": "levels", "levels": 17}, "none", []),
+    ],
+)
+def test_what_is_done_to_images(config, binarization, done):
+    assert compress._conversions(data.DataConfig(**config), binarization) == done
+
+
 def test_what_is_there_is_written_over_when_told(tiny_run, file, tmp_path):
     shutil.copy(file[0], tmp_path / "file")
     (tmp_path / "images.npz").write_text("old")
@@ -146,3 +193,21 @@ def test_what_other_formats_make_of_them(levels, channels, monkeypatch):
         assert sum(png.size for png in pngs[:5]) == images.size
         first = images[0] if channels == 3 else images[0].transpose(0, 2, 1).reshape(6, -1)
         np.testing.assert_array_equal(pngs[0].astype(int), first)
+
+
+def test_a_format_that_fails_is_left_out(monkeypatch):
+    """And JPEG XL, whose plugin takes no bits, is given bytes of two levels."""
+    modes = []
+
+    def save(picture, file, filename):
+        modes.append(picture.mode)
+        if picture.size != (4, 4):
+            raise NotImplementedError("no sheets")
+        file.write(b"12")
+
+    monkeypatch.setitem(Image.SAVE, "JXL", save)
+    sizes = formats.sizes(np.eye(4, dtype=np.uint8).reshape(1, 4, 4, 1).repeat(3, 0), 2)
+    assert sizes["JPEG XL, each image"] == 6
+    assert "JPEG XL, one sheet" not in sizes
+    assert set(sizes) >= {"PNG, one sheet", "xz"}
+    assert modes == ["L"] * 4
