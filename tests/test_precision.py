@@ -48,12 +48,17 @@ def assert_precise(lower):
 
 @every_model
 def test_sampling(model):
-    """By every method, and inside another jit."""
+    """By every method."""
     variables, labels = perturbed(model), some_labels(model, 2)
     request = sampling.to_sample(model, variables, KEY, 2, labels=labels)
     request = request._replace(temperature=np.float32(1))
     for method in methods_of(model) if hasattr(model, "blocks") else ("scan",):
         assert_precise(lambda p, m=method: draw._compiled("cpu").lower(model, request, m, p, None))
+
+
+def test_sampling_inside_another_jit():
+    model = EACH["GatedPixelCNN"]
+    variables, labels = perturbed(model), some_labels(model, 2)
 
     def inside(variables, precision):
         return sampling.sample(model, variables, KEY, 2, labels=labels, precision=precision)

@@ -190,6 +190,7 @@ def draws_from_whole_image(model, variables, images, labels, temperature=1.0):
     return model.likelihood.draw(params, noise, temperature, sites, known)
 
 
+_LEVELS = likelihoods.Categorical(256)
 # As everywhere but in these tests, where it takes seconds: one convolutional, one recurrent model
 # and one with attention.
 OPTIMIZED = ("GatedPixelCNN", "DiagonalBiLSTM", "ImageTransformer-2d")
@@ -197,7 +198,10 @@ OPTIMIZED = ("GatedPixelCNN", "DiagonalBiLSTM", "ImageTransformer-2d")
 
 @pytest.mark.parametrize(
     ("name", "case", "likelihood"),
-    [(name, "categorical-rgb", likelihoods.Categorical(256)) for name in MODELS]
+    [
+        (name, "mixture" if MODELS[name].whole_pixels else "categorical-rgb", _LEVELS)
+        for name in MODELS
+    ]
     + [("RowLSTM", "mixture-rgb", likelihoods.DiscretizedLogisticMixture(256, 3))],
 )
 def test_float32_sites_are_draws_of_the_whole_image(name, case, likelihood):
@@ -442,7 +446,7 @@ def test_frequencies_are_the_models_probabilities(name, case, size, likelihood):
 
 def test_frequencies_of_images_with_strides():
     """Of its 65,536 images, by groups that chance has made, and by their last row."""
-    model = make("PixelCNNPlusPlus", *SMALLEST[:2])
+    model = make("PixelCNNPlusPlus", *SMALLEST[:2], features=2)
     variables = perturbed(model, seed=1)
     expected, weights = probabilities(model, variables, None)
     images = sample(model, variables, COUNT)
