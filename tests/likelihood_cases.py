@@ -1,5 +1,6 @@
 """Likelihoods, their parameters at random and at the edges, and their definition by hand."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -155,3 +156,31 @@ def extreme_params(likelihood, channels):
         coefficients = np.resize([coefficient], (channels * (channels - 1) // 2, k))
         rows.append(np.concatenate([weights, *means, *scales, *coefficients]))
     return np.array(rows)[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometric:
+    """One parameter, the log of a ratio; another's likelihood, which says no levels by itself."""
+
+    levels: int = 5
+
+    def sites(self, channels):
+        return channels
+
+    def num_params(self, channels):
+        return 1
+
+    def num_noise(self, channels):
+        return 1
+
+    def log_prob(self, params, pixels):
+        logits = params * jnp.arange(self.levels, dtype=params.dtype).reshape(
+            (1,) * (params.ndim - 1) + (-1,)
+        )
+        at = pixels[..., None].astype(jnp.int32)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), at, axis=-1)[..., 0]
+
+    def not_coded_with(self, *args):
+        raise NotImplementedError
+
+    draw = mean = marginal = not_coded_with
