@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_jax.layers.diagonal_bilstm import DiagonalBiLSTMLayer
 from gen_jax.layers.diagonals import images_side_by_side, one_by_one, side_by_side
-from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, RowLSTMLayer, lstm
+from gen_jax.layers.recurrence import RowLSTMLayer, lstm
 
 from . import cases
 from .cases import (

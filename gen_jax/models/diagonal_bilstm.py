@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gen_jax.layers.convolution import param_dtype
-from gen_jax.layers.recurrence import DiagonalBiLSTMLayer, right_to_left_row
+from gen_jax.layers.diagonal_bilstm import DiagonalBiLSTMLayer, right_to_left_row
 from gen_jax.models.shared.pixel_rnn import PixelRNN, PixelRNNCarry, PixelRNNContext
 from gen_jax.typing import Array, Integer, Labels, Levels, SiteParams
 
