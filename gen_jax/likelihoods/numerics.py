@@ -1,0 +1,47 @@
+"""What likelihoods share."""
+
+import jax.numpy as jnp
+
+from gen_jax import checks
+from gen_jax.typing import Array
+
+
+def set_whole(likelihood: object, name: str, least: int, most: int | None = None) -> None:
+    """A field as an int: NumPy's have another type, and so another program."""
+    value = checks.whole(name, getattr(likelihood, name), least, most)
+    object.__setattr__(likelihood, name, value)
+
+
+def temper(logits: Array, temperature: Array) -> Array:
+    """Logits over T with a maximum of 0, so that a tiny T cannot overflow; T = 0 is read as 1."""
+    below_max = logits - jnp.max(logits, axis=-1, keepdims=True)
+    return below_max / jnp.where(temperature > 0, temperature, 1)
+
+
+def along_last(x: Array, ndim: int) -> Array:
+    """A vector along the last of `ndim` axes."""
+    return x.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def logit(u: Array) -> Array:
+    return jnp.log(u) - jnp.log1p(-u)
+
+
+def log1mexp(log_x: Array) -> Array:
+    """log(1 − e^{−x}) from log x, for any x > 0: x may underflow or overflow."""
+    small = log_x < -6.0
+    x = jnp.exp(jnp.where(small, 0.0, log_x))
+    # log(1 − e^{−x}) = log x − x/2 + x²/24 − …; the next term is below 1e-12 here.
+    tiny = jnp.exp(jnp.where(small, log_x, 0.0))
+    return jnp.where(small, log_x - tiny / 2 + tiny * tiny / 24, jnp.log(-jnp.expm1(-x)))
+
+
+def inverse_cdf(logits: Array, u: Array, temperature: Array) -> Array:
+    """The level at which the cumulative probability passes u; the mode at temperature 0."""
+    positive = temperature > 0
+    weights = jnp.exp(temper(logits, temperature))
+    cumulative = jnp.cumsum(weights, axis=-1)
+    # Against u times the last sum: rounding can never push past a level of positive weight.
+    threshold = u[..., None] * cumulative[..., -1:]
+    drawn = jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
+    return jnp.where(positive, drawn, jnp.argmax(logits, axis=-1).astype(jnp.int32))
