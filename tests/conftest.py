@@ -16,6 +16,9 @@ from .compilation import compile_quickly, optimized
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 compile_quickly()  # `optimized` is for what looks at programs
+# Tracing makes millions of objects, nearly all of them to stay: looking through them as often as
+# Python does by default takes a tenth of the time of all tests.
+gc.set_threshold(200_000, 20, 50)
 
 
 @pytest.fixture(name="optimized")
