@@ -98,15 +98,22 @@ def test_a_finished_run_says_so_and_stays(reference):
 
 
 @pytest.mark.parametrize(
-    ("number", "at"),
-    [(signal.SIGTERM, 7), (signal.SIGINT, 10), (signal.SIGHUP, 20)],
+    ("number", "at", "options"),
+    [
+        (signal.SIGTERM, 7, grain.ReadOptions()),  # batches read ahead are not lost
+        (signal.SIGINT, 10, tiny.AT_ONCE),
+        (signal.SIGHUP, 20, tiny.AT_ONCE),
+    ],
     ids=["between", "at a validation", "at the end"],
 )
-def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, at):
+def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, at, options):
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     said = io.StringIO()
     result = tiny.train(
-        tmp_path, on_sample=signalled(number, at), console=Console(file=said, width=500)
+        tmp_path,
+        batches=tiny.batches(options=options),
+        on_sample=signalled(number, at),
+        console=Console(file=said, width=500),
     )
     assert result.step == at
     assert result.finished == (at == 20)
@@ -114,7 +121,7 @@ def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, a
     name = "Ctrl-C" if number == signal.SIGINT else number.name
     assert f"stopped by {name} at step {at}" in said.getvalue()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-    assert tiny.train(tmp_path).finished
+    assert tiny.train(tmp_path, batches=tiny.batches(options=options)).finished
     tiny.assert_equal_runs(tmp_path, reference)
     step = tiny.compiled(tiny.CONFIG)
     assert step._cache_size() == 1, "a resumed run compiles nothing anew"
