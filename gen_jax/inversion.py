@@ -12,7 +12,15 @@ from gen_jax import checks, objectives
 from gen_jax.keys import threefry
 from gen_jax.models.shared.codes import StandardNormal
 from gen_jax.models.shared.parameters import check_variables
-from gen_jax.models.shared.protocol import CodeModel, Model, check_inputs, refuse, traits, with_code
+from gen_jax.models.shared.protocol import (
+    CodeModel,
+    Model,
+    apply_prior,
+    check_inputs,
+    refuse,
+    traits,
+    with_code,
+)
 from gen_jax.reprs import brief
 from gen_jax.typing import (
     AnyLabels,
@@ -134,7 +142,7 @@ def _invert(
                 fit = objectives.reconstruction(decoder, variables, codes, images, labels)
                 prior = StandardNormal(decoder.num_latents).log_prob(codes)
                 if decoder.prior is not None:
-                    prior = decoder.apply(variables, codes, labels, method="prior_log_prob")
+                    prior = apply_prior(decoder, variables, "log_prob", codes, labels)
                 value = fit + prior_weight * jnp.sum(prior, axis=-1)
                 return -jnp.sum(value), Inversion(codes, fit, value)
 

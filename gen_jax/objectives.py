@@ -17,6 +17,7 @@ from gen_jax.keys import threefry
 from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import (
     Model,
+    apply_prior,
     check_inputs,
     has_code,
     refuse,
@@ -204,7 +205,7 @@ def elbo_terms(
         codes = jax.lax.stop_gradient(codes)
     fit = reconstruction(model, variables, codes, images, labels)
     log_q = posterior.log_prob(codes)
-    divergence = model.apply(variables, posterior, labels, method="kl")
+    divergence = apply_prior(with_posterior(model), variables, "kl", posterior, labels)
     if divergence is None or kl == "monte_carlo":
         sampled, prior = True, _prior(model, variables, codes, labels)
         # By the score function alone: the mean of ∇ log q is 0.
@@ -236,14 +237,14 @@ def has_closed_form(
 
     def divergence(variables: Variables) -> Array | None:
         posterior = model.apply(variables, images, labels, method="encode")
-        return model.apply(variables, posterior, labels, method="kl")
+        return apply_prior(with_posterior(model), variables, "kl", posterior, labels)
 
     return jax.eval_shape(divergence, variables) is not None
 
 
 def _prior(model: Model, variables: Variables, codes: Array, labels: Labels | None) -> Array:
     """log p(z_j | y) of each latent of each code, in nats."""
-    return model.apply(variables, codes, labels, method="prior_log_prob")
+    return apply_prior(with_posterior(model), variables, "log_prob", codes, labels)
 
 
 def _score(signal: Array, log_q: Array, baseline: Baseline, offset: Array) -> Array:

@@ -72,6 +72,7 @@ for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
 RANK = {
     "typing": -2,
     "checks": -1,
+    "described": -1,
     "fields": -1,
     "files": -1,
     "keys": -1,

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import gen_jax
-from gen_jax import data, models, objectives, sampling, training
+from gen_jax import data, inversion, models, objectives, sampling, training
 
 from .cases import one_line_error
 
@@ -108,9 +108,9 @@ def dataset(tmp_path_factory):
     return data.load(data.DataConfig(str(path), values="levels", levels=3))
 
 
-def train(dataset, workdir, **options):
+def train(dataset, workdir, model=MODEL, **options):
     return training.train(
-        MODEL,
+        model,
         data.train_iterator(dataset, CONFIG.batch_size, seed=0),
         lambda: data.eval_batches(dataset.validation, CONFIG.eval_batch_size),
         CONFIG,
@@ -202,3 +202,58 @@ def test_a_known_likelihood_goes_with_an_unknown_model():
     assert models.to_dict(model)["likelihood"]["name"] == f"{__name__}.Poisson"
     variables = model.init(KEY, np.zeros((1, *SHAPE), np.uint8))
     assert sampling.sample(model, variables, KEY, 2).shape == (2, *SHAPE)
+
+
+class Latent(nn.Module):
+    """A VAE that keeps the protocol: `decode`, `encode` and a prior, nothing of the library's base."""
+
+    image_shape: tuple[int, int, int]
+    likelihood: Poisson
+    num_latents: int = 2
+    estimator: str = "reparametrized"
+    has_real_codes: bool = True
+
+    @property
+    def prior(self):
+        return models.StandardNormal(self.num_latents)
+
+    def setup(self):
+        self.encoder, self.decoder = nn.Dense(2 * self.num_latents), nn.Dense(3 * 4)
+
+    def encode(self, images, labels=None):
+        flat = jnp.asarray(images).reshape(len(images), -1).astype(jnp.float32)
+        return models.DiagonalGaussian(*jnp.split(self.encoder(flat), 2, axis=-1))
+
+    def decode(self, codes, labels=None):
+        return self.decoder(codes).reshape(-1, *SHAPE, 1)
+
+    def __call__(self, images, labels=None):
+        return self.decode(self.encode(images).mode())
+
+
+def test_a_latent_model_needs_no_base_either(dataset, tmp_path):
+    model = Latent(SHAPE, Poisson())
+    assert train(dataset, tmp_path, model=model, objective=training.ELBO()).step == 12
+    model, variables = gen_jax.load(tmp_path, model=model)
+    images = dataset.test.images
+    elbo = objectives.elbo(model, variables, KEY, images, kl="monte_carlo", num_samples=200)
+    closed = objectives.elbo(model, variables, KEY, images, num_samples=200)
+    tighter = objectives.iwae_bound(model, variables, KEY, images, num_samples=200)
+    np.testing.assert_allclose(elbo, closed, atol=1)
+    assert (tighter > closed - 0.1).all()
+    assert sampling.sample(model, variables, KEY, 5).shape == (5, *SHAPE)
+    found = inversion.encode_by_inversion(model, variables, images[:2], num_steps=3, key=KEY)
+    assert found.codes.shape == (2, 2)
+
+
+class Counting(Whole):
+    """With a variable that is no parameter."""
+
+    def setup(self):
+        super().setup()
+        self.calls = self.variable("counts", "calls", jnp.zeros, ())
+
+
+def test_variables_that_no_run_would_keep_are_refused(dataset, tmp_path):
+    with one_line_error(r"variables of Counting has \['counts'\]; accepted: params alone"):
+        train(dataset, tmp_path, model=Counting(SHAPE, Poisson()))

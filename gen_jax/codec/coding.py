@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -271,9 +270,8 @@ def _model_fingerprint(model: Model, variables: Variables) -> bytes:
     fields = models.to_dict(model)
     _drop_defaults(model, fields)
     _drop_defaults(model.likelihood, fields.get("likelihood", {}))
-    said = json.dumps(fields, sort_keys=True, default=repr)
-    # Where an object lies is nothing of it.
-    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", said).encode())
+    said = json.dumps(fields, sort_keys=True)
+    digest = hashlib.sha256(said.encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape} ".encode())

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import flax.linen as nn
 
-from gen_jax import checks
+from gen_jax import checks, described
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models.autoencoder import AutoEncoder, ImplicitAutoEncoder
 from gen_jax.models.diagonal_bilstm import DiagonalBiLSTM
@@ -74,16 +74,17 @@ def to_dict(model: nn.Module | Model) -> Json:
 
     A class of this library has a short name; any other its module and qualified name.
     """
-    fields: Json = {
-        field.name: getattr(model, field.name)
-        for field in dataclasses.fields(model)
-        if field.init and field.name not in ("parent", "name")
+    names = [field.name for field in dataclasses.fields(model) if field.init]
+    settings = {
+        name: described.plain(getattr(model, name))
+        for name in names
+        if name not in ("parent", "name", "likelihood")
     }
-    likelihood = fields.get("likelihood")
-    plain = {name: _plain(value) for name, value in fields.items() if name != "likelihood"}
-    if likelihood is not None:
-        plain["likelihood"] = {"name": _name(likelihood, LIKELIHOODS), **_fields(likelihood)}
-    return {"model": _name(model, MODELS), **plain}
+    likelihood = getattr(model, "likelihood", None)
+    if "likelihood" in names and likelihood is not None:
+        name = described.class_name(likelihood, LIKELIHOODS)
+        settings["likelihood"] = {"name": name, **described.fields(likelihood)}
+    return {"model": described.class_name(model, MODELS), **settings}
 
 
 def from_dict(config: Json) -> ImageModel:
@@ -109,31 +110,3 @@ def from_dict(config: Json) -> ImageModel:
 def _look_up(table: Mapping[str, type[T]], name: object, kind: str) -> type[T]:
     others = "one of another package, given as model=…" if "." in str(name) else ""
     return table[checks.choice(kind, name, table, also=others)]
-
-
-def _name(thing: object, table: Mapping[str, type]) -> str:
-    kind = type(thing)
-    if table.get(kind.__name__) is kind:
-        return kind.__name__
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _fields(thing: object) -> Json:
-    """The fields of a dataclass, as JSON; of anything else what it says of itself."""
-    if not dataclasses.is_dataclass(thing):
-        return {"repr": repr(thing)}
-    return {f.name: _plain(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-
-
-def _plain(value: object) -> object:
-    """A field as JSON."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(x) for x in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(x) for key, x in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"name": _name(value, {}), **_fields(value)}
-    name = getattr(value, "__qualname__", None)  # of a function or a class, such as an activation
-    return repr(value) if name is None else f"{value.__module__}.{name}"

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import objectives
-from gen_jax.models.shared.protocol import Model, has_code, has_posterior, takes_labels, traits
+from gen_jax.models.shared.protocol import (
+    Model,
+    apply_prior,
+    has_code,
+    has_posterior,
+    takes_labels,
+    traits,
+)
 from gen_jax.precision import matmul_precision
 from gen_jax.typing import Array, Labels, Levels, Variables
 
@@ -82,7 +89,7 @@ def _scores(model: Model, variables: Variables, images: Levels, labels: Labels |
     if has_posterior(model):
         posterior = model.apply(variables, images, labels, method="encode")
         codes = posterior.mode()
-        kl = jnp.sum(model.apply(variables, posterior, labels, method="kl"), axis=-1)
+        kl = jnp.sum(apply_prior(model, variables, "kl", posterior, labels), axis=-1)
     elif hasattr(model, "encode"):
         codes = model.apply(variables, images, labels, method="encode")
     else:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.keys import threefry
-from gen_jax.models.shared.protocol import Model, has_code, refuse, traits, with_code
+from gen_jax.models.shared.protocol import Model, apply_prior, has_code, refuse, traits, with_code
 from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
 
 
@@ -44,7 +44,7 @@ def prior_codes(
     """
     check_prior(model)
     _, key = jax.random.split(threefry(key))
-    return model.apply(variables, _image_keys(key, ids), labels, method="prior_sample")
+    return apply_prior(with_code(model), variables, "sample", _image_keys(key, ids), labels)
 
 
 def check_prior(model: Model) -> None:

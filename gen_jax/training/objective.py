@@ -16,12 +16,14 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from gen_jax import checks, inversion, objectives
+from gen_jax import checks, described, inversion, objectives
 from gen_jax.models.shared.protocol import (
     Model,
+    apply_prior,
     has_code,
     has_posterior,
     takes_labels,
+    with_code,
     with_posterior,
 )
 from gen_jax.typing import Array, Batch, Json, Key, Labels, Levels, Nats, Variables
@@ -242,7 +244,7 @@ class LearnedCodes(Target):
         params, images, labels = _inputs(model, variables, batch)
         codes = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(model, params, codes, images, labels)
-        each = model.apply(params, codes, labels, method="prior_log_prob")
+        each = apply_prior(with_code(model), params, "log_prob", codes, labels)
         prior = jnp.sum(each, axis=-1)
         return fit + prior, {"reconstruction": fit, "log_prior": prior}
 
@@ -300,10 +302,14 @@ TARGETS: Mapping[str, type[Target]] = {
 
 
 def target_to_dict(objective: object) -> Json:
-    """An objective as JSON: `{"name": …, …fields}`; a plain function by its name."""
+    """An objective as JSON: `{"name": …, …fields}`.
+
+    One of this library has a short name, any other its module and qualified name.
+    """
     if isinstance(objective, Target):
-        return {"name": type(objective).__name__, **dataclasses.asdict(objective)}
-    return {"name": getattr(objective, "__qualname__", repr(objective))}
+        name = described.class_name(objective, TARGETS)
+        return {"name": name, **described.fields(objective)}
+    return described.function(objective)
 
 
 def target_from_dict(config: Json) -> Target:

@@ -136,6 +136,7 @@ def init_params(model: Module, key: Key, examples: Levels | None = None) -> Tree
     """New parameters of `model`.
 
     `examples` are images that a data-dependent initialisation looks at; None: one of zeros.
+    ValueError for a model with variables that are no parameters, which no run would keep.
     """
     images = jnp.zeros((1, *model.image_shape), jnp.uint8) if examples is None else examples
     labels = (jnp.zeros((len(images),), jnp.int32),) if takes_labels(model) else ()
@@ -143,7 +144,12 @@ def init_params(model: Module, key: Key, examples: Levels | None = None) -> Tree
     if getattr(model, "needs_examples", False):
         # What it looks at are outputs as in training, so with dropout.
         rngs = {"params": key, "dropout": jax.random.fold_in(key, 0)}
-    return model.init(rngs, images, *labels)["params"]
+    variables = model.init(rngs, images, *labels)
+    if others := sorted(set(variables) - {"params"}):
+        raise ValueError(
+            f"variables of {type(model).__name__} has {others}; accepted: params alone"
+        )
+    return variables["params"]
 
 
 def init_state(

@@ -6,7 +6,8 @@ from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 * an autoregressive model has `__call__(images, labels)`, the parameters of every site; to be
   sampled by `scan`, also `blocks`, `init_carry`, `begin_block` and `step`; by
   `block_fixed_point`, also `block` (`AutoregressiveModel`);
-* a model with a code has `decode(codes, labels)`, and `encode` and a prior (`LatentModel`).
+* a model with a code has `decode(codes, labels)`, and `encode` and a `prior` (`LatentModel`); if
+  the prior has parameters, also `prior_sample`, `prior_log_prob` and `kl`.
 
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
 """
@@ -159,6 +160,16 @@ def has_code(model: object) -> TypeGuard[CodeModel]:
 def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
     return has_code(model) and hasattr(type(model), "encode") and model.prior is not None
+
+
+def apply_prior(
+    model: CodeModel, variables: Variables, method: Literal["sample", "log_prob", "kl"], *args: Any
+) -> Any:
+    """A method of the model's prior (`models.Prior`), by that of the model if it has one."""
+    name = method if method == "kl" else f"prior_{method}"
+    if hasattr(type(model), name):
+        return model.apply(variables, *args, method=name)
+    return getattr(model.prior, method)(*args)
 
 
 def has_blocks(model: object) -> TypeGuard[BlockModel]:
