@@ -14,6 +14,7 @@ from gen_jax.layers.attention import Cached, CausalAttention, Memory, attend, at
 from gen_jax.layers.query_blocks import QueryBlocks
 
 from .cases import (
+    block_params,
     make,
     next_site_params,
     normal,
@@ -309,19 +310,22 @@ PADDED = [
 
 
 @pytest.mark.parametrize(("name", "size", "fields"), PADDED, ids=str)
-def test_padded_blocks_in_both_views(x64, name, size, fields):
+def test_padded_blocks_in_all_views(x64, name, size, fields):
     """Blocks that do not divide the image: the same parameters, and the same images."""
     model = make(f"ImageTransformer-{name}", "bernoulli", size, dtype="float64", **fields)
     assert (model.blocks() < 0).any()
     variables, images = perturbed(model), some_images(model, 2)
     whole = whole_image_params(model, variables, images, None)
     steps = next_site_params(model, variables, images, None)
+    blocks = block_params(model, variables, images, None)
     np.testing.assert_allclose(steps, whole, atol=1e-10)
-    scan, fixed_point = (
+    np.testing.assert_allclose(blocks, whole, atol=1e-10)
+    scan, *others = (
         sampling.sample(model, variables, jax.random.key(3), 4, method=method)
-        for method in ("scan", "fixed_point")
+        for method in ("scan", "fixed_point", "block_fixed_point")
     )
-    np.testing.assert_array_equal(scan, fixed_point)
+    for other in others:
+        np.testing.assert_array_equal(other, scan)
 
 
 def test_steps_of_full_attention_on_an_accelerator(x64, monkeypatch):

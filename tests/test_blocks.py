@@ -15,6 +15,7 @@ from .cases import (
     MODELS,
     block_params,
     make,
+    one_line_error,
     perturbed,
     some_images,
     some_labels,
@@ -25,10 +26,23 @@ WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli")
 
 
 def test_which_models_have_it():
-    """All but one, whose row is a recurrence; whether a new one has it is its own affair."""
+    """Not Diagonal BiLSTM, whose row is a recurrence; a new one need not."""
     kinds = {name.partition("-")[0] for name in WITH_BLOCKS}
     assert kinds >= {"PixelCNN", "GatedPixelCNN", "RowLSTM", "ImageTransformer"}
     assert "DiagonalBiLSTM" not in kinds
+
+
+@pytest.mark.parametrize("name", ["DiagonalBiLSTM", "PixelCNNPlusPlus"])
+def test_without_it_the_methods_there_are_are_named(name):
+    model, key = make(name, "bernoulli"), jax.random.key(0)
+    images = np.zeros((1, *model.image_shape), np.int32)
+    method = "block_fixed_point"
+    for call in (
+        lambda: sampling.sample(model, {}, key, 2, method=method),
+        lambda: sampling.complete(model, {}, key, images, images > 0, method=method),
+    ):
+        with one_line_error(f"{name} has no block view .*; accepted: scan, naive, fixed_point$"):
+            call()
 
 
 @pytest.mark.parametrize("name", WITH_BLOCKS)

@@ -205,7 +205,7 @@ def test_a_known_likelihood_goes_with_an_unknown_model():
 
 
 class Latent(nn.Module):
-    """A VAE that keeps the protocol: `decode`, `encode` and a prior, nothing of the library's base."""
+    """A VAE that keeps the protocol, `decode`, `encode` and a prior, and has no base."""
 
     image_shape: tuple[int, int, int]
     likelihood: Poisson

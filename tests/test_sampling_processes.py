@@ -1,4 +1,4 @@
-"""Two processes of four devices each draw, and score, what one device does; also their script."""
+"""Two processes of four devices each draw, score and learn as one device; also their script."""
 
 import os
 import socket
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from gen_jax import sampling, training
+from gen_jax.training.devices import compile_train_step, create_state, put_batch
 from tests.cases import make, perturbed
 from tests.compilation import compile_quickly
 
@@ -17,7 +18,8 @@ METHODS = ("scan", "block_fixed_point")
 
 
 def draw(mesh=None):
-    """Eight images by each method, on the host, the passes, and what the images are worth."""
+    """On the host: eight images by each method, the passes, what the images are worth, and the
+    parameters after two steps of training on them."""
     model = make("GatedPixelCNN", "bernoulli", num_layers=1)
     # On one device for good, as `gen_jax.load` gives them.
     variables = jax.device_put(perturbed(model), jax.local_devices()[0])
@@ -31,11 +33,29 @@ def draw(mesh=None):
     batch = {"images": found["scan"][start : start + count], "mask": np.ones(count, bool)}
     objective, key = training.LogLikelihood(dropout=False), jax.random.key(0)
     found["nats"] = training.score(model, variables["params"], [batch], key, objective, mesh).nats
-    return found
+    trained = train(model, {"images": batch["images"]}, mesh)
+    return found | {f"trained {i}": leaf for i, leaf in enumerate(jax.tree.leaves(trained))}
+
+
+def train(model, batch, mesh):
+    """The parameters after two steps, each process giving its part of the batch."""
+    model = model.clone(dropout=0.5)
+    optimizer = training.OptimizerConfig(learning_rate=1e-2, warmup_steps=0)
+    step = compile_train_step(
+        mesh,
+        model=model,
+        objective=training.LOG_LIKELIHOOD,
+        optimizer=optimizer,
+        num_steps=2,
+    )
+    state = create_state(model, optimizer, 2, jax.random.key(0), mesh)
+    for _ in range(2):
+        state, _ = step(state, put_batch(batch, mesh), jax.random.key(1))
+    return jax.device_get(jax.tree.map(lambda x: x.addressable_data(0), state.params))
 
 
 def test_two_processes_of_four_devices_are_one(tmp_path):
-    """Over a mesh of all eight: images by both methods that go block by block, and scores."""
+    """Over a mesh of all eight: images by both methods that go block by block, scores, training."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -67,6 +87,10 @@ def test_two_processes_of_four_devices_are_one(tmp_path):
         # Each device goes on until its own image is settled.
         passes = found["block_fixed_point_passes"]
         assert 4 <= passes <= alone["block_fixed_point_passes"]
+        trained = [name for name in alone if name.startswith("trained")]
+        assert len(trained) > 5
+        for name in trained:
+            np.testing.assert_allclose(found[name], alone[name], rtol=1e-4, atol=1e-5)
 
 
 if __name__ == "__main__":

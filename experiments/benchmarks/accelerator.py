@@ -94,16 +94,23 @@ def matmul_rate(setting: Setting) -> float:
 def measured(wanted: Sequence[Figure], deadline: float, compilers: int) -> Iterator[dict[str, Any]]:
     """The figures, in order, as far as there is time; one that fails says why.
 
-    Nothing is timed while anything compiles: so many are compiled side by side, then timed.
+    Nothing is timed while anything compiles: so many are compiled side by side, then timed. Only
+    when most of the time left has gone by are those timed that are ready, which then say so.
     """
     for start in range(0, len(wanted), compilers):
         compilations = [Compilation(figure) for figure in wanted[start : start + compilers]]
+        now = time.monotonic()
+        patience = now + 0.8 * max(0.0, deadline - now)
         for compilation in compilations:
-            compilation.thread.join(max(0.0, deadline - time.monotonic()))
-        for compilation in compilations:
-            if compilation.thread.is_alive() or time.monotonic() > deadline:
+            compilation.thread.join(max(0.0, patience - time.monotonic()))
+        ready = [x for x in compilations if not x.thread.is_alive()]
+        for compilation in ready:
+            if time.monotonic() > deadline:
                 return
-            yield compilation.measure()
+            found = compilation.measure()
+            yield found if ready == compilations else {**found, "while_others_compiled": True}
+        if ready != compilations:
+            return
 
 
 class Compilation:

@@ -66,7 +66,7 @@ def line(figure: dict[str, Any]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Device and versions, a table of sampling, and one of training."""
+    """Device and versions, a table of sampling, one of training, and what failed."""
     figures = [figure for figure in result["figures"] if "failed" not in figure]
     sampling = [figure for figure in figures if figure["kind"] == "sampling"]
     training = [figure for figure in figures if figure["kind"] == "training"]
@@ -75,6 +75,8 @@ def markdown(result: dict[str, Any]) -> str:
         parts.append(_sampling(sampling))
     if training:
         parts.append(_training(training))
+    if failed := [line(figure) for figure in result["figures"] if "failed" in figure]:
+        parts.append("\n".join(f"- {text}" for text in failed) + "\n")
     return "\n".join(parts)
 
 

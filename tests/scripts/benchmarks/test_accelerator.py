@@ -76,3 +76,26 @@ def test_what_is_there_when_time_is_up_is_the_result():
     assert time.monotonic() - start < 10
     assert [x["model"] for x in found] == ["first", "large"]
     assert found[1]["failed"] == "RESOURCE_EXHAUSTED: out of memory"
+
+
+def test_one_that_compiles_too_long_does_not_take_its_wave_with_it():
+    for_ever = threading.Event()
+    wanted = [
+        figure("first", lambda: lambda: {"seconds": 1.0}),
+        figure("slow", lambda: for_ever.wait(30)),
+        figure("third", lambda: lambda: {"seconds": 2.0}),
+        figure("of the next wave", lambda: lambda: {"seconds": 3.0}),
+    ]
+    found = list(accelerator.measured(wanted, time.monotonic() + 1, compilers=3))
+    for_ever.set()
+    assert [(x["model"], x["while_others_compiled"]) for x in found] == [
+        ("first", True),
+        ("third", True),
+    ]
+
+
+def test_the_table_says_what_failed():
+    about = {"kind": "sampling", "model": "Large", "batch": 8192, "method": "naive"}
+    result = {"device": "1 x card", "precision": "default", "repeats": 3}
+    table = accelerator_table.markdown(result | {"figures": [about | {"failed": "no memory"}]})
+    assert table.endswith("\n- Large, batch 8192, naive: failed: no memory\n")
