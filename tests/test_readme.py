@@ -1,5 +1,7 @@
 """The code of the README and of the pages runs as it stands."""
 
+import pytest
+
 from .pages import ROOT, code, run
 
 
@@ -40,3 +42,4 @@ def test_a_model_and_a_likelihood_of_a_users_own_train(tmp_path, monkeypatch):
     page = run("\n\n".join(blocks), "neighbours", tmp_path, monkeypatch)
     assert 2 < page.objectives.bits_per_dim(page.nats, page.model.image_shape).mean() < 2.7
     assert (page.completed == page.dataset.test.images[:16])[:, :4].all()
+    assert page.scored.nats == pytest.approx(float(page.nats.mean()), rel=1e-5)
