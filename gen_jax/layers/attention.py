@@ -32,7 +32,9 @@ class Cached(NamedTuple):
     """Keys and values of a run of cells, or of a rectangle of them."""
 
     keys: Float[Array, "B heads *cells D"]
+    """What a query is compared with."""
     values: Float[Array, "B heads *cells D"]
+    """What is read where its key fits the query."""
 
 
 class AttentionCarry(NamedTuple):
@@ -52,6 +54,7 @@ class Place(NamedTuple):
     step: Int[Array, ""]
     """Its number in its block."""
     block: Int[Array, ""]
+    """The number of its block, in generation order."""
     remembered: Bool[Array, " slots"]
     """Which cells of the block's memory are in the image."""
     own_cells: Bool[Array, " steps"]
@@ -62,7 +65,9 @@ class Memory(NamedTuple):
     """A run of keys and values, and which of them are there (None: all)."""
 
     cached: Cached
+    """Perhaps of no cells."""
     there: Bool[Array, "..."] | None = None
+    """Broadcasts to `[Q, cells]`."""
 
 
 def attend(

@@ -22,8 +22,11 @@ class StackedPixel(NamedTuple):
     above: Float[Array, "B F"]
     """The cell above."""
     inputs: Groups
+    """The pixel's own input groups so far."""
     states: Groups
+    """States of its sites so far, by group."""
     cells: Groups
+    """And their cells."""
 
 
 class StackedResult(NamedTuple):

@@ -319,10 +319,13 @@ class TransformerContext(NamedTuple):
     """What a block knows before its steps, or one step's share of it."""
 
     step: Int[Array, "*T"]
+    """The number of the step in its block."""
     block: Int[Array, "*T"]
+    """The number of the block, the same for all of its steps."""
     position: Float[Array, "*T F"]
     """Embedding of the site's row and column."""
     channel: Int[Array, "*T"]
+    """Whose table of embeddings the level drawn is looked up in."""
     is_site: Bool[Array, "*T"]
     """False where the block is padded."""
 

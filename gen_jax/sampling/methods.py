@@ -31,8 +31,11 @@ class Canvas(NamedTuple):
     """What is drawn on: uniform numbers of every site, and levels that stand where `known`."""
 
     noise: Float[Array, "B N R"]
+    """In (0, 1): see `site_noise`."""
     given: Int[Array, "B N V"]
+    """Of no meaning where they are not known."""
     known: Bool[Array, "B N V"]
+    """Which of the levels are given, and stay."""
     completing: bool = True
     """Whether any may be known."""
 
@@ -46,15 +49,20 @@ class BlockSites(NamedTuple):
     """What is drawn on of one block."""
 
     noise: Float[Array, "T S B R"]
+    """That of the canvas, by step and site."""
     given: Int[Array, "T S B V"]
+    """Levels that stand where they are known."""
     known: Bool[Array, "T S B V"]
+    """What pads the block counts as known, too."""
 
 
 class BlockDraw(NamedTuple):
     """A block drawn."""
 
     carry: Carry
+    """After the block."""
     levels: Int[Array, "T S B V"]
+    """By step and site."""
     passes: Int[Array, ""]
     """Over the block."""
 
