@@ -1,9 +1,12 @@
-"""What the source keeps to everywhere: what is handed on says what each part of it is."""
+"""What the source keeps to everywhere: how fields are documented, and how layers are made."""
 
 import ast
+import importlib
+import inspect
 import itertools
 from pathlib import Path
 
+import flax.linen as nn
 import pytest
 
 import gen_jax
@@ -45,3 +48,22 @@ def test_every_field_of_a_named_tuple_says_what_it_is(file):
 def test_there_are_named_tuples():
     found = {definition.name for file in FILES for definition in named_tuples(file)}
     assert found >= {"LSTMState", "GatedPixelCNNCarry", "Canvas"}
+
+
+def layers_in(file):
+    """The layers that a file defines, by name."""
+    module = importlib.import_module(f"gen_jax.layers.{file.stem}")
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        if own and inspect.isclass(value) and issubclass(value, nn.Module):
+            yield name, value
+
+
+LAYERS = dict(itertools.chain(*map(layers_in, (PACKAGE / "layers").glob("[!_]*.py"))))
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_a_layer_takes_keywords(name):
+    """A row of integers would not say which are features, groups or a reach."""
+    parameters = inspect.signature(LAYERS[name]).parameters.values()
+    assert not [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]

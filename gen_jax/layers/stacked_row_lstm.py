@@ -38,7 +38,7 @@ class StackedResult(NamedTuple):
     """The layer's input."""
 
 
-class StackedRowLSTMLayer(RowLSTMLayer):
+class StackedRowLSTMLayer(RowLSTMLayer, kw_only=True):
     """The same layer, of the same parameters; its memory is the model's."""
 
     def begin_row(self, above: LSTMState) -> RowLSTMContext:

@@ -235,7 +235,9 @@ class GatedLayer(nn.Module, kw_only=True):
         )
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, 4 * p, self.dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=4 * p, dtype=self.dtype
+            )
 
     # Whole image.
 

@@ -136,7 +136,9 @@ class ImageTransformer(AutoregressiveModel):
                 "column_positions", init, (columns, self.features), params
             )
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, self.features, dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=self.features, dtype=dtype
+            )
         self.layers = [
             TransformerLayer(
                 features=self.features,
