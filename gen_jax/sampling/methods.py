@@ -99,11 +99,12 @@ def _scan_sites(
     temperature: Float[Array, ""],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     def step(carry: Carry, inputs: tuple[Context, BlockSites]) -> tuple[Carry, Array]:
-        context, (noise, given, known) = inputs
+        context, sites = inputs
         drawn: list[Array] = []
 
         def draw(i: int, params: Array) -> Array:
-            drawn.append(model.likelihood.draw(params, noise[i], temperature, given[i], known[i]))
+            noise, given, known = sites.noise[i], sites.given[i], sites.known[i]
+            drawn.append(model.likelihood.draw(params, noise, temperature, given, known))
             return drawn[-1]
 
         carry = model.apply(variables, carry, context, draw, method="step")
@@ -152,12 +153,12 @@ def block_fixed_point_sites(
             return changed & (drawn.passes < limit)
 
         def sweep(state: tuple[BlockDraw, Array]) -> tuple[BlockDraw, Array]:
-            (_, guess, passes), _ = state
-            after, params = model.apply(variables, carry, context, guess, method="block")
+            drawn, _ = state
+            after, params = model.apply(variables, carry, context, drawn.levels, method="block")
             levels = model.likelihood.draw(
                 params, sites.noise, temperature, sites.given, sites.known
             )
-            return BlockDraw(after, levels, passes + 1), jnp.any(levels != guess)
+            return BlockDraw(after, levels, drawn.passes + 1), jnp.any(levels != drawn.levels)
 
         guess = jnp.where(sites.known, sites.given, previous)
         start = BlockDraw(carry, guess, jnp.zeros((), jnp.int32)), jnp.ones((), bool)
