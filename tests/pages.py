@@ -11,6 +11,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *DOCS]
 
+# Those of gen_jax that pages name, with its name before them or without.
+MODULES = ["checks", "codec", "data", "figures", "inversion", "layers", "likelihoods", "models"]
+MODULES += ["objectives", "precision", "pretrained", "sampling", "training", "typing", "xla"]
+
 
 def prose(page):
     """A page without its blocks of code."""

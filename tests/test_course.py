@@ -9,8 +9,7 @@ import pytest
 
 from experiments import course
 
-from .pages import ROOT, code, prose
-from .test_docs import MODULES
+from .pages import MODULES, ROOT, code, prose
 
 # How much a chapter computes here; `make docs` runs what it says itself.
 QUICK = {
@@ -51,7 +50,7 @@ def test_a_chapter_runs_and_its_answers_are_right(chapter):
     )
 
 
-MODULES_USED = {*MODULES.split("|"), "gen_jax", "query_blocks"}
+MODULES_USED = {*MODULES, "gen_jax", "query_blocks"}
 
 
 def used(chapter):

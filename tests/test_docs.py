@@ -14,7 +14,7 @@ from experiments.benchmarks import accelerator_table
 from gen_jax import pretrained
 from gen_jax.scripts.presets import PRESETS
 
-from .pages import DOCS, PAGES, ROOT, code, prose
+from .pages import DOCS, MODULES, PAGES, ROOT, code, prose
 
 pytestmark = pytest.mark.quick
 
@@ -53,17 +53,10 @@ def assert_documented(name, page):
     assert re.search(rf"^::: {re.escape(module)}$", page.read_text(), re.MULTILINE), name
 
 
-_LIBRARY = (
-    "checks|codec|data|figures|inversion|layers|likelihoods|models|objectives|precision|sampling"
-)
-_LIBRARY += "|typing|xla"
-MODULES = f"{_LIBRARY}|pretrained|training"
-
-
 @every_page
 def test_names_and_files_exist(page):
-    text = prose(page)
-    for module, dotted in re.findall(rf"`(?:gen_jax\.)?({MODULES})\.(\w+(?:\.\w+)*)", text):
+    text, modules = prose(page), "|".join(MODULES)
+    for module, dotted in re.findall(rf"`(?:gen_jax\.)?({modules})\.(\w+(?:\.\w+)*)", text):
         value = importlib.import_module(f"gen_jax.{module}")
         for name in dotted.split("."):
             assert hasattr(value, name), f"gen_jax.{module}.{dotted}"

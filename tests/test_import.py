@@ -9,29 +9,13 @@ import pytest
 
 import gen_jax
 
+from .heavy import HEAVY
+
 pytestmark = pytest.mark.quick
 
 PACKAGE = pathlib.Path(gen_jax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(file.relative_to(PACKAGE)) for file in FILES]
-
-# `rich` is not here: flax.linen imports it.
-HEAVY = [
-    "optax",
-    "orbax",
-    "tensorflow",
-    "tensorflow_datasets",
-    "grain",
-    "array_record",
-    "tensorstore",
-    "matplotlib",
-    "sklearn",
-    "scipy",
-    "tyro",
-    "tensorboardX",
-    "PIL",
-    "constriction",
-]
 
 
 def imported(file):

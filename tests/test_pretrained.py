@@ -20,7 +20,8 @@ from gen_jax.pretrained import shipped
 from gen_jax.scripts import train
 from gen_jax.scripts.publish import training_command
 from gen_jax.training.schema import check_run
-from tests.test_import import HEAVY
+
+from .heavy import HEAVY
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = pretrained.names()

@@ -32,7 +32,9 @@ class Cached(NamedTuple):
     """Keys and values of a run of cells, or of a rectangle of them."""
 
     keys: Float[Array, "B heads *cells D"]
+    """What a query is compared with."""
     values: Float[Array, "B heads *cells D"]
+    """What is read where its key fits the query."""
 
 
 class AttentionCarry(NamedTuple):
@@ -52,6 +54,7 @@ class Place(NamedTuple):
     step: Int[Array, ""]
     """Its number in its block."""
     block: Int[Array, ""]
+    """The number of its block, in generation order."""
     remembered: Bool[Array, " slots"]
     """Which cells of the block's memory are in the image."""
     own_cells: Bool[Array, " steps"]
@@ -62,7 +65,9 @@ class Memory(NamedTuple):
     """A run of keys and values, and which of them are there (None: all)."""
 
     cached: Cached
+    """Perhaps of no cells."""
     there: Bool[Array, "..."] | None = None
+    """Broadcasts to `[Q, cells]`."""
 
 
 def attend(
@@ -76,8 +81,8 @@ def attend(
     dtype = jnp.float64 if queries.dtype == jnp.float64 else jnp.float32
     queries = queries * queries.shape[-1] ** -0.5
     scores = []
-    for (keys, _), there in memories:
-        run = jnp.einsum("bhqd,bhkd->bhqk", queries, keys, preferred_element_type=dtype)
+    for cached, there in memories:
+        run = jnp.einsum("bhqd,bhkd->bhqk", queries, cached.keys, preferred_element_type=dtype)
         if there is not None:
             # Added, not selected: XLA's CPU backend makes no vectors of a maximum over a choice.
             unseen = jnp.where(there, 0, -jnp.inf).astype(dtype)
@@ -88,8 +93,8 @@ def attend(
     weights = jnp.exp(joined - jax.lax.stop_gradient(jnp.max(joined, axis=-1, keepdims=True)))
     lengths = [run.shape[-1] for run in scores]
     parts = [
-        jnp.einsum("bhqk,bhkd->bhqd", run.astype(queries.dtype), values)
-        for run, ((_, values), _) in zip(
+        jnp.einsum("bhqk,bhkd->bhqd", run.astype(queries.dtype), memory.cached.values)
+        for run, memory in zip(
             jnp.split(weights, np.cumsum(lengths)[:-1], axis=-1), memories, strict=True
         )
     ]
@@ -181,10 +186,9 @@ class CausalAttention(nn.Module, kw_only=True):
         if carry.grid is None:
             slots = self.blocks.memory.shape[1]  # none if there is but one block
             return carry._replace(memories=(jax.tree.map(lambda x: x[:, :, :slots], own),))
-        (keys, keys_seen), (values, values_seen) = (
-            _flanges(self.blocks, block, *pair) for pair in zip(own, carry.grid, strict=True)
-        )
-        memory = Cached(keys_seen, values_seen)
+        keys, seen_keys = _flanges(self.blocks, block, own.keys, carry.grid.keys)
+        values, seen_values = _flanges(self.blocks, block, own.values, carry.grid.values)
+        memory = Cached(seen_keys, seen_values)
         return AttentionCarry(own, (memory,), Cached(keys, values))
 
     def step(

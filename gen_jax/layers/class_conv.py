@@ -58,7 +58,9 @@ class ClassConv(nn.Module, kw_only=True):
             dtype=self.dtype,
         )
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, self.features, self.dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=self.features, dtype=self.dtype
+            )
 
     def __call__(self, x: Float[Array, "B H W I"], labels: Labels | None) -> Array:
         out = self.conv(x)

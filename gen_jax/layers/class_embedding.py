@@ -8,7 +8,7 @@ from gen_jax.layers.convolution import param_dtype
 from gen_jax.typing import Array, Dtype, Float, Labels
 
 
-class ClassEmbedding(nn.Module):
+class ClassEmbedding(nn.Module, kw_only=True):
     """Rows of a table, as `nn.Embed` has them, but for what is no class: NaN, also for −1."""
 
     num_classes: int

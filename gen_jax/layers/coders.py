@@ -28,7 +28,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(nn.Module, kw_only=True):
     """Images in real numbers -> `outputs` numbers, through hidden layers of these widths."""
 
     hidden: tuple[int, ...]
@@ -46,7 +46,7 @@ class DenseEncoder(nn.Module):
         return _dense(self.outputs, self.dtype, "output")(x)
 
 
-class DenseDecoder(nn.Module):
+class DenseDecoder(nn.Module, kw_only=True):
     """Codes -> the parameters of every site, through the hidden layers from last to first."""
 
     image_shape: tuple[int, int, int]
@@ -70,7 +70,7 @@ class DenseDecoder(nn.Module):
         return x + _output_bias(self, images, x.shape[1:], x.dtype)
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(nn.Module, kw_only=True):
     """Images in real numbers -> `outputs` numbers: convolutions of stride 2, then a hidden layer.
 
     `hidden`: the maps of each convolution, and last the width of the hidden layer.
@@ -94,7 +94,7 @@ class ConvEncoder(nn.Module):
         return _dense(self.outputs, self.dtype, "output")(x)
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(nn.Module, kw_only=True):
     """Codes -> the parameters of every site: the mirror of `ConvEncoder`.
 
     Each stage is a transposed convolution of stride 2, cropped to the size that the encoder had
@@ -195,7 +195,11 @@ def _class_bias(module: Coder, labels: Labels | None, x: Array) -> Array:
         return jnp.zeros((), x.dtype)
     features = x.shape[-1]
     table = ClassEmbedding(
-        module.num_classes, features, module.dtype, name="class_bias", parent=module
+        num_classes=module.num_classes,
+        features=features,
+        dtype=module.dtype,
+        name="class_bias",
+        parent=module,
     )
     bias = table(jnp.asarray(labels))
     return bias.reshape(bias.shape[0], *(1,) * (x.ndim - 2), features)

@@ -39,9 +39,13 @@ class DiagonalPixel(NamedTuple):
     right: Float[Array, "B F"]
     """The right-to-left state that is added."""
     column: Int[Array, ""]
+    """Where in its row the pixel is."""
     inputs: Groups
+    """The pixel's own input groups so far."""
     states: Groups
+    """Left-to-right states of the sites so far."""
     cells: Groups
+    """Left-to-right cells, likewise."""
     sums: Groups
     """States of both directions, added."""
 

@@ -55,7 +55,9 @@ class GatedResnet(nn.Module, kw_only=True):
             self.nin = NormedConv(in_features=read, features=width, dtype=dtype)
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, 2 * width, dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=2 * width, dtype=dtype
+            )
 
     def __call__(
         self,
@@ -88,7 +90,7 @@ class RowsResnetCarry(NamedTuple):
     """The projection of the class."""
 
 
-class RowsResnet(GatedResnet):
+class RowsResnet(GatedResnet, kw_only=True):
     """A gated resnet of the downward stream: 2 × 3 convolutions."""
 
     right: int = 1
@@ -143,7 +145,7 @@ class PixelsContext(NamedTuple):
     """What the row above and the class give through the second."""
 
 
-class PixelsResnet(GatedResnet):
+class PixelsResnet(GatedResnet, kw_only=True):
     """A gated resnet of the downward and rightward stream: 2 × 2 convolutions.
 
     The first of what it reads beside is the downward stream; a second one is a skip connection.

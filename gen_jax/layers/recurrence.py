@@ -145,6 +145,7 @@ class RowLSTMCarry(NamedTuple):
     states: Float[Array, "columns B F"]
     """States, with zeros to either side."""
     cells: Float[Array, "W B F"]
+    """Cells, of the image's columns only: each is read from straight below."""
     window: Float[Array, "B SI"]
     """Input pixels to the left, flattened."""
 
@@ -155,6 +156,7 @@ class RowLSTMContext(NamedTuple):
     gates: Float[Array, "*W B F4"]
     """What state-to-state adds to the pre-activations of the gates."""
     cells: Float[Array, "*W B F"]
+    """Cells straight above, which the forget gates let through."""
 
 
 class RowLSTMPixel(NamedTuple):
@@ -163,10 +165,15 @@ class RowLSTMPixel(NamedTuple):
     carry: RowLSTMCarry
     """As it was before the pixel."""
     above: RowLSTMContext
+    """The pixel's share of its row's context."""
     column: Int[Array, ""]
+    """Where in its row the pixel is."""
     inputs: Groups
+    """The pixel's own input groups so far."""
     states: Groups
+    """States of its sites so far, by group."""
     cells: Groups
+    """And their cells."""
 
 
 class RowLSTMLayer(nn.Module, kw_only=True):

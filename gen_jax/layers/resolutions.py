@@ -39,7 +39,9 @@ class LevelContext(NamedTuple):
     """Of one resolution, what is known of a row before its sites, or some sites' share of it."""
 
     right: PixelsContext
+    """For the resnets of the downward and rightward stream."""
     half: "HalfContext | None"
+    """For half the resolution; None at the lowest."""
 
 
 class SiteState(NamedTuple):

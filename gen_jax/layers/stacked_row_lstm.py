@@ -22,8 +22,11 @@ class StackedPixel(NamedTuple):
     above: Float[Array, "B F"]
     """The cell above."""
     inputs: Groups
+    """The pixel's own input groups so far."""
     states: Groups
+    """States of its sites so far, by group."""
     cells: Groups
+    """And their cells."""
 
 
 class StackedResult(NamedTuple):
@@ -35,7 +38,7 @@ class StackedResult(NamedTuple):
     """The layer's input."""
 
 
-class StackedRowLSTMLayer(RowLSTMLayer):
+class StackedRowLSTMLayer(RowLSTMLayer, kw_only=True):
     """The same layer, of the same parameters; its memory is the model's."""
 
     def begin_row(self, above: LSTMState) -> RowLSTMContext:

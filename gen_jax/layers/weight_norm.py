@@ -77,7 +77,7 @@ class NormedKernel(nn.Module, kw_only=True):
         return again.astype(x.dtype)
 
 
-class NormedConv(NormedKernel):
+class NormedConv(NormedKernel, kw_only=True):
     """Convolution with zeros around the image; with a stride s, site (i, j) is that of (si, sj)."""
 
     stride: int = 1
@@ -171,7 +171,7 @@ def _from_column(x: Float[Array, "*batch W B O"], offset: int) -> Float[Array, "
     return jax.lax.pad(x, jnp.zeros((), x.dtype), padding)
 
 
-class TransposedConv(NormedKernel):
+class TransposedConv(NormedKernel, kw_only=True):
     """Twice as many rows and columns, computed by `rows` = 2 rows and two or three taps.
 
     Output (2i + k, 2j + l) is of site (i, j) alone; with a third tap, a `right` one, output

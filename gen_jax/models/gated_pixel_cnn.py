@@ -172,6 +172,7 @@ class GatedPixelCNNCarry(NamedTuple):
     """What a pixel hands to the next."""
 
     layers: tuple[GatedCarry, ...]
+    """What each layer knows before a row, the same for all pixels of it."""
     window: Float[Array, "B SI"]
     """The pixels to the left that the first layer reads, flattened."""
     windows: Float[Array, "layers B SI"]
@@ -182,6 +183,7 @@ class GatedPixelCNNContext(NamedTuple):
     """What a row knows before its pixels, or one pixel's share of it."""
 
     column: Int[Array, "*W"]
+    """Where in its row each pixel is."""
     gates: tuple[Float[Array, "*W B F2"], ...]
     """Of each layer's horizontal gates, what the vertical stack, the class and the bias say."""
 
@@ -233,7 +235,9 @@ class GatedLayer(nn.Module, kw_only=True):
         )
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, 4 * p, self.dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=4 * p, dtype=self.dtype
+            )
 
     # Whole image.
 

@@ -136,7 +136,9 @@ class ImageTransformer(AutoregressiveModel):
                 "column_positions", init, (columns, self.features), params
             )
         if self.num_classes is not None:
-            self.classes = ClassEmbedding(self.num_classes, self.features, dtype)
+            self.classes = ClassEmbedding(
+                num_classes=self.num_classes, features=self.features, dtype=dtype
+            )
         self.layers = [
             TransformerLayer(
                 features=self.features,
@@ -319,10 +321,13 @@ class TransformerContext(NamedTuple):
     """What a block knows before its steps, or one step's share of it."""
 
     step: Int[Array, "*T"]
+    """The number of the step in its block."""
     block: Int[Array, "*T"]
+    """The number of the block, the same for all of its steps."""
     position: Float[Array, "*T F"]
     """Embedding of the site's row and column."""
     channel: Int[Array, "*T"]
+    """Whose table of embeddings the level drawn is looked up in."""
     is_site: Bool[Array, "*T"]
     """False where the block is padded."""
 

@@ -188,6 +188,8 @@ class PixelCNNPlusPlusContext(NamedTuple):
     """What a row knows before its pixels, or four pixels' share of it."""
 
     column: Int[Array, "*W"]
+    """Where in its row each pixel is."""
     first: Float[Array, "*W B F"]
     """What the row above gives to the downward and rightward stream."""
     level: LevelContext
+    """For the full resolution, and for those in it."""

@@ -31,8 +31,11 @@ class Canvas(NamedTuple):
     """What is drawn on: uniform numbers of every site, and levels that stand where `known`."""
 
     noise: Float[Array, "B N R"]
+    """In (0, 1): see `site_noise`."""
     given: Int[Array, "B N V"]
+    """Of no meaning where they are not known."""
     known: Bool[Array, "B N V"]
+    """Which of the levels are given, and stay."""
     completing: bool = True
     """Whether any may be known."""
 
@@ -46,15 +49,20 @@ class BlockSites(NamedTuple):
     """What is drawn on of one block."""
 
     noise: Float[Array, "T S B R"]
+    """That of the canvas, by step and site."""
     given: Int[Array, "T S B V"]
+    """Levels that stand where they are known."""
     known: Bool[Array, "T S B V"]
+    """What pads the block counts as known, too."""
 
 
 class BlockDraw(NamedTuple):
     """A block drawn."""
 
     carry: Carry
+    """After the block."""
     levels: Int[Array, "T S B V"]
+    """By step and site."""
     passes: Int[Array, ""]
     """Over the block."""
 
@@ -91,11 +99,12 @@ def _scan_sites(
     temperature: Float[Array, ""],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
     def step(carry: Carry, inputs: tuple[Context, BlockSites]) -> tuple[Carry, Array]:
-        context, (noise, given, known) = inputs
+        context, sites = inputs
         drawn: list[Array] = []
 
         def draw(i: int, params: Array) -> Array:
-            drawn.append(model.likelihood.draw(params, noise[i], temperature, given[i], known[i]))
+            noise, given, known = sites.noise[i], sites.given[i], sites.known[i]
+            drawn.append(model.likelihood.draw(params, noise, temperature, given, known))
             return drawn[-1]
 
         carry = model.apply(variables, carry, context, draw, method="step")
@@ -144,12 +153,12 @@ def block_fixed_point_sites(
             return changed & (drawn.passes < limit)
 
         def sweep(state: tuple[BlockDraw, Array]) -> tuple[BlockDraw, Array]:
-            (_, guess, passes), _ = state
-            after, params = model.apply(variables, carry, context, guess, method="block")
+            drawn, _ = state
+            after, params = model.apply(variables, carry, context, drawn.levels, method="block")
             levels = model.likelihood.draw(
                 params, sites.noise, temperature, sites.given, sites.known
             )
-            return BlockDraw(after, levels, passes + 1), jnp.any(levels != guess)
+            return BlockDraw(after, levels, drawn.passes + 1), jnp.any(levels != drawn.levels)
 
         guess = jnp.where(sites.known, sites.given, previous)
         start = BlockDraw(carry, guess, jnp.zeros((), jnp.int32)), jnp.ones((), bool)

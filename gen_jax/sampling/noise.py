@@ -18,9 +18,8 @@ def site_noise(
     model: Model, key: Key, ids: Integer[Array | np.ndarray, " B"]
 ) -> Float[Array, "B N R"]:
     """Uniform numbers in (0, 1) of every site, by site id; `ids` are the images' numbers."""
-    of, key = traits(model), threefry(key)
-    if has_code(model):
-        key, _ = jax.random.split(key)
+    of = traits(model)
+    key = _sites_and_codes(key)[0] if has_code(model) else threefry(key)
     height, width, channels = of.image_shape
     shape = (height * width * of.sites, of.likelihood.num_noise(channels))
     eps = float(jnp.finfo(of.real_dtype).eps)
@@ -43,7 +42,7 @@ def prior_codes(
     `ids` are the images' numbers: 0 … num_images − 1 are those of `sample`.
     """
     check_prior(model)
-    _, key = jax.random.split(threefry(key))
+    _, key = _sites_and_codes(key)
     return apply_prior(with_code(model), variables, "sample", _image_keys(key, ids), labels)
 
 
@@ -51,6 +50,12 @@ def check_prior(model: Model) -> None:
     """ValueError if codes have no distribution."""
     if with_code(model).prior is None:
         refuse(model, "one with a distribution over codes")
+
+
+def _sites_and_codes(key: Key) -> tuple[Key, Key]:
+    """The keys of a model with a code: of its sites, and of its codes."""
+    sites, codes = jax.random.split(threefry(key))
+    return sites, codes
 
 
 def _image_keys(key: Key, ids: Integer[Array | np.ndarray, " B"]) -> Key:

@@ -11,7 +11,7 @@ from gen_jax import likelihoods, models, objectives, training
 from gen_jax.training import devices
 
 from . import tiny
-from .test_step import Toy, bernoulli
+from .toy import Toy, bernoulli
 
 ONE = training.make_mesh(jax.devices()[:1])
 ALL = training.make_mesh()

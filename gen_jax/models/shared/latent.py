@@ -95,17 +95,21 @@ class LatentModel(ImageModel):
 
     def make_encoder(self, outputs: int) -> nn.Module:
         return ENCODERS[self.network](
-            self.hidden, outputs, self.activation, self.num_classes, self.dtype
+            hidden=self.hidden,
+            outputs=outputs,
+            activation=self.activation,
+            num_classes=self.num_classes,
+            dtype=self.dtype,
         )
 
     def make_decoder(self) -> nn.Module:
         return DECODERS[self.network](
-            tuple(self.image_shape),
-            self.likelihood,
-            self.hidden,
-            self.activation,
-            self.num_classes,
-            self.dtype,
+            image_shape=tuple(self.image_shape),
+            likelihood=self.likelihood,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=self.num_classes,
+            dtype=self.dtype,
         )
 
     def encode_images(self, images: Levels, labels: Labels | None) -> Float[Array, "B O"]:

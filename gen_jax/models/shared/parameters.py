@@ -48,9 +48,11 @@ class _Checked(NamedTuple):
     """What `check_parameters` looked at last."""
 
     model: Model | None
+    """Whose parameters they were; None: nothing yet."""
     form: object
     """Its PyTreeDef."""
     leaves: list[weakref.ref[jax.Array]]
+    """By weak references, so that it keeps no parameters alive."""
 
 
 _last_checked = _Checked(None, None, [])

@@ -36,6 +36,7 @@ class PixelRNNContext(NamedTuple):
     """What a row knows before its pixels, or one pixel's share of it."""
 
     column: Int[Array, "*W"]
+    """Where in its row each pixel is."""
     first: Float[Array, "*W B F2"]
     """For the first convolution: the rows above."""
     layers: tuple[Context, ...]

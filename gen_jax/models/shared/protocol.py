@@ -108,8 +108,11 @@ class Traits(NamedTuple):
     image_shape: tuple[int, int, int]
     """Height, width, channels."""
     likelihood: Likelihood
+    """p(pixel | parameters); it decides the sites of a pixel."""
     num_classes: int | None
+    """None for an unconditional model."""
     dtype: Dtype
+    """Type of the computation."""
     real_dtype: Dtype
     """Type of likelihoods and noise: that of the parameters, so at least float32."""
     sites: int
