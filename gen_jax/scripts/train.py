@@ -17,9 +17,8 @@ from gen_jax.scripts import cli, runs
 from gen_jax.scripts.presets import PRESETS, Experiment, find
 from gen_jax.typing import Variables
 
-# Not offered on the command line: the image's shape and the number of codes are those of the data.
-models.ImageModel.__annotations__["image_shape"] = tyro.conf.Suppress[tuple[int, int, int]]
-models.ImplicitAutoEncoder.__annotations__["num_codes"] = tyro.conf.Suppress[int]
+# The image's shape and the number of codes are those of the data.
+_GIVEN = {models.ImageModel: ("image_shape",), models.ImplicitAutoEncoder: ("num_codes",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +57,11 @@ def parse(arguments: Sequence[str]) -> Options:
     fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(Experiment)}
     default = Options(**fields, workdir=f"runs/{name}")
     return cli.parse(
-        tyro.conf.AvoidSubcommands[Options], f"gen_jax train {name}", arguments[1:], default=default
+        tyro.conf.AvoidSubcommands[Options],
+        f"gen_jax train {name}",
+        arguments[1:],
+        hidden=_GIVEN,
+        default=default,
     )
 
 
