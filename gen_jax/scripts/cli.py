@@ -35,6 +35,8 @@ File = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
 Images = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="IMAGES")]
 OutputFile = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
 Hidden = tyro.conf.Suppress[int]
+# True unless --no-… says otherwise: a --… would change nothing, and so is not offered.
+UnlessOff = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
@@ -146,8 +148,12 @@ def _rules(hidden: Mapping[type, Collection[str]]) -> ConstructorRegistry:
             return None
         names = {x for kind, of in hidden.items() if isinstance(default, kind) for x in of}
         fields = tuple(_buildable(field) for field in spec.fields if field.name not in names)
-        build = functools.partial(dataclasses.replace, default) if names else spec.instantiate
-        return StructConstructorSpec(build, fields)
+
+        @functools.wraps(type(default), updated=())  # --help shows its docstring
+        def replaced(**given: Any) -> Any:
+            return dataclasses.replace(default, **given)
+
+        return StructConstructorSpec(replaced if names else spec.instantiate, fields)
 
     return rules
 

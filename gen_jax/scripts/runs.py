@@ -66,7 +66,9 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
     def parsed(config: DataConfig) -> Any:
         default: Any = options("", data=config)
         object.__setattr__(default, "workdir", tyro.MISSING)  # it must be given
-        return parse(flat, prog, arguments, default=default)
+        # Of the data's folder there is one option, --data.data-dir, as in training.
+        hidden = {ImageOptions: ("data_dir",)}
+        return parse(flat, prog, arguments, hidden=hidden, default=default)
 
     plain = parsed(DataConfig())
     config = read_record(plain.workdir)["data"].get("config")

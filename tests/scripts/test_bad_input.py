@@ -156,6 +156,24 @@ MISTAKES = [
     ((*DIGITS, "--model.features=100000000"), "accepted: up to 2^20 features, and 2^31 entries"),
     ((*DIGITS, "--init-from={tmp}/nowhere"), "nowhere is not a folder"),
     ((*DIGITS, "--init-from={run}"), "its parameter head/convs_0/bias is float32[4]"),
+    # What would be ignored.
+    (
+        ("train", "autoencoder-digits", "--workdir={tmp}/new", "--training.sample-every=100"),
+        "sample_every is 100; accepted, by AutoEncoder, from which nothing is drawn: 0",
+    ),
+    (
+        (*DIGITS, "--training.optimizer.decay-rate=0.9"),
+        "by the schedule cosine, which does not read it: 0.999995",
+    ),
+    (("complete", "{run}", "--known=left", "--mask={tmp}/mask.npy"), "known is 'left' and mask is"),
+    (("evaluate", "{vae}", "--chunk-size=9"), "chunk_size is 9; accepted, where num_samples is 0"),
+    (("evaluate", "{run}", "--classify"), "--classify"),
+    (("sample", "{vae}", "--animate"), "--animate"),
+    (("evaluate", "{run}", "--data-dir={tmp}"), "--data-dir"),
+    (
+        ("reconstruct", "vae-digits", "--plane=3"),
+        "plane is 3; accepted, by this VAE, whose codes are 16 real numbers with a prior: None",
+    ),
     # What a command cannot be given.
     (("sample", "{other}"), "has the model mine.Left; accepted by a command: one of gen_jax; from"),
     (("evaluate", "{other}"), "from Python: gen_jax.load("),

@@ -1,13 +1,15 @@
 """What the commands offer: each option that can be set, and none that cannot."""
 
 import dataclasses
+import typing
 from typing import Any
 
 import pytest
 
 from gen_jax import likelihoods, models
-from gen_jax.scripts import cli, train
+from gen_jax.scripts import cli, complete, compress, evaluate, reconstruct, train
 from gen_jax.scripts.presets import PRESETS
+from gen_jax.training.state import OptimizerConfig, Schedule, make_schedule
 
 
 def help_of(parse, *arguments, capsys):
@@ -28,6 +30,24 @@ def test_a_preset_offers_the_fields_of_its_model_and_likelihood(name, capsys):
     fields |= {f"likelihood.{field.name}" for field in dataclasses.fields(likelihood)}
     assert offered == {f"--model.{field}".replace("_", "-") for field in fields}
     assert "{fixed}" not in text
+
+
+@pytest.mark.parametrize("schedule", typing.get_args(Schedule))
+@pytest.mark.parametrize(("option", "value"), [("final_fraction", 0.2), ("decay_rate", 0.9)])
+def test_an_option_is_refused_by_the_schedules_that_do_not_read_it(schedule, option, value):
+    configs = (
+        OptimizerConfig(schedule=schedule),
+        OptimizerConfig(schedule=schedule, **{option: value}),
+    )
+    rates = [float(make_schedule(config, 500)(400)) for config in configs]
+    section = "--training.optimizer"
+    arguments = [f"{section}.schedule={schedule}", f"{section}.{option}={value}"]
+    if rates[0] == rates[1]:
+        with pytest.raises(ValueError, match=f"{option} is {value}; accepted, by the schedule"):
+            train.parse(["gated-pixelcnn-digits", *arguments])
+    else:
+        config = train.parse(["gated-pixelcnn-digits", *arguments]).training.optimizer
+        assert getattr(config, option) == value
 
 
 def test_a_likelihood_that_a_model_declares_anew_can_be_set():
@@ -72,6 +92,14 @@ def test_a_model_of_ones_own_may_declare_fields_anew(capsys):
     with pytest.raises(SystemExit):
         parse(more, hidden=hidden)
     assert "--model.image-shape" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [evaluate, complete, reconstruct, compress])
+def test_scripts_on_images_say_what_they_take(script, capsys):
+    text = help_of(script.main, capsys=capsys)
+    assert script.Options.__doc__ in " ".join(text.split())
+    assert "--data.data-dir" in text
+    assert "--data-dir" not in text
 
 
 def test_scripts_leave_the_models_as_they_are():
