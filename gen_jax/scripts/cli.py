@@ -1,38 +1,42 @@
 """What the scripts share: the command line, one-line errors, progress."""
 
 import contextlib
+import dataclasses
 import functools
 import io
-import operator
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import jax
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 import gen_jax_command
-from gen_jax import checks, models, training
-from gen_jax.likelihoods import LIKELIHOODS
+from gen_jax import checks, training
+from gen_jax.likelihoods import Likelihood
 from gen_jax.progress import progress_bar
 from gen_jax.training import runtime_log
 
 T = TypeVar("T")
 P = ParamSpec("P")
-# On the command line, of one that the library knows: tyro cannot build a protocol.
-models.ImageModel.__annotations__["likelihood"] = functools.reduce(
-    operator.or_, LIKELIHOODS.values()
-)
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 File = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
 Images = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="IMAGES")]
 OutputFile = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
 Hidden = tyro.conf.Suppress[int]
+# True unless --no-… says otherwise: a --… would change nothing, and so is not offered.
+UnlessOff = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Presets = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PRESET …")]
 
 
@@ -101,11 +105,21 @@ def _say(message: str) -> None:
         print(" ".join(message.split()), file=sys.stderr)
 
 
-def parse(options: Any, prog: str, arguments: Sequence[str], **kwargs: Any) -> Any:
-    """`tyro.cli`, whose boxed complaint becomes one line."""
+def parse(
+    options: Any,
+    prog: str,
+    arguments: Sequence[str],
+    *,
+    hidden: Mapping[type, Collection[str]] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """`tyro.cli`, whose boxed complaint becomes one line.
+
+    Fields that are `hidden`, by class, are not offered, and stay as the default has them.
+    """
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _rules(hidden or {}):
             return tyro.cli(options, prog=prog, args=list(arguments), **kwargs)
     except TypeError as error:  # of a value that no type of a field rules out
         fail(str(error))
@@ -113,6 +127,43 @@ def parse(options: Any, prog: str, arguments: Sequence[str], **kwargs: Any) -> A
         if stop.code not in (0, None):
             fail(f"{_essence(complaint.getvalue())} (--help lists what is accepted)")
         raise
+
+
+def _rules(hidden: Mapping[type, Collection[str]]) -> ConstructorRegistry:
+    """What tyro cannot know of our dataclasses, whatever class declares a field."""
+    rules, asked = ConstructorRegistry(), False
+
+    @rules.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal asked
+        default: Any = info.default
+        if asked or not dataclasses.is_dataclass(default) or isinstance(default, type):
+            return None
+        asked = True  # the other rules, and not this one again
+        try:
+            spec = ConstructorRegistry.get_struct_spec(info)
+        finally:
+            asked = False
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        names = {x for kind, of in hidden.items() if isinstance(default, kind) for x in of}
+        fields = tuple(_buildable(field) for field in spec.fields if field.name not in names)
+
+        @functools.wraps(type(default), updated=())  # --help shows its docstring
+        def replaced(**given: Any) -> Any:
+            return dataclasses.replace(default, **given)
+
+        return StructConstructorSpec(replaced if names else spec.instantiate, fields)
+
+    return rules
+
+
+def _buildable(field: StructFieldSpec) -> StructFieldSpec:
+    """A likelihood is of the class of its default, and described as that: nothing can be built of
+    a protocol."""
+    if field.type is not Likelihood or not dataclasses.is_dataclass(field.default):
+        return field
+    return dataclasses.replace(field, type=type(field.default), helptext=None)
 
 
 def _essence(complaint: str) -> str:

@@ -3,22 +3,24 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from gen_jax import figures, sampling
 from gen_jax.scripts import cli, drawing, results, runs
 
+Part: TypeAlias = Literal["top", "left", "centre", "checkerboard"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(drawing.DrawOptions, runs.ImageOptions):
     """Which images, and what is known of them."""
 
-    known: Literal["top", "left", "centre", "checkerboard"] = "top"
-    """Which half (or quarter, for centre) of each image is given."""
+    known: Part | None = None
+    """Which half (or quarter, for centre) of each image is given; by default top."""
     mask: str | None = None
-    """A .npy of bool [H, W], True where known, instead of `known`."""
+    """A .npy of bool [H, W], True where known, instead of --known."""
     num_images: int = 10
     """How many images to complete, from the first on."""
     num_completions: int = 6
@@ -37,6 +39,10 @@ def complete(options: Options) -> Path:
         num_completions=options.num_completions,
         chunk_size=options.chunk_size,
     )
+    if options.known is not None and options.mask is not None:
+        raise ValueError(
+            f"known is {options.known!r} and mask is {options.mask!r}; accepted: one of them"
+        )
     key = cli.noise_key(options.seed)
     run = runs.open_run(options.workdir, options.step)
     runs.autoregressive(run.model)
@@ -100,7 +106,7 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
                 f"accepted: bool, or 0 and 1, of shape ({height}, {width})"
             )
         known = known.astype(bool)
-    elif options.known == "top":
+    elif options.known is None or options.known == "top":
         known = row < height // 2
     elif options.known == "left":
         known = column < width // 2

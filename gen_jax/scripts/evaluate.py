@@ -15,6 +15,8 @@ from gen_jax.precision import Precision, matmul_precision
 from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Json
 
+_CHUNK = 50
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(runs.ImageOptions):
@@ -24,9 +26,9 @@ class Options(runs.ImageOptions):
     """Images scored at once."""
     num_samples: int = 0
     """For a VAE, codes of each image in the IWAE bound beside the ELBO, such as 5000; 0: none."""
-    chunk_size: int = 50
-    """Codes of an image in memory at once."""
-    classify: bool = True
+    chunk_size: int | None = None
+    """With --num-samples, codes of an image in memory at once; by default 50."""
+    classify: cli.UnlessOff = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
     precision: Precision = "highest"
     """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
@@ -69,7 +71,13 @@ def evaluate(options: Options) -> Json:
 
 def check(options: Options) -> None:
     """ValueError for options that no run takes."""
-    cli.check_counts(batch_size=options.batch_size, chunk_size=options.chunk_size)
+    cli.check_counts(batch_size=options.batch_size)
+    if options.chunk_size is not None:
+        cli.check_counts(chunk_size=options.chunk_size)
+        if not options.num_samples:
+            raise ValueError(
+                f"chunk_size is {options.chunk_size}; accepted, where num_samples is 0: None"
+            )
     cli.noise_key(options.seed)
 
 
@@ -142,7 +150,7 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
             f"{scored.terms['kl']:.2f} nats; {active} of {run.model.num_latents} latents active"
         )
     if options.num_samples:
-        tighter = training.IWAE(options.num_samples, options.chunk_size)
+        tighter = training.IWAE(options.num_samples, options.chunk_size or _CHUNK)
         bounds = score(tighter, f"IWAE bound, k = {options.num_samples},")
         columns["iwae_nats"] = bounds.nats
         bound = bounds.mean()

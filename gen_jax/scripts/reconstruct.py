@@ -20,6 +20,7 @@ from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Array, Json, Labels, Variables
 
 _CHUNK = 100  # images whose codes are sought at once
+_STARTS, _STEPS, _SIDE = 4, 300, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +29,17 @@ class Options(runs.ImageOptions):
 
     num_images: int = 100
     """How many images, from the first on; pictures show the first 16."""
-    num_starts: int = 4
-    """Starts of the search for a code."""
-    num_steps: int = 300
-    """Steps of Adam from each start."""
-    prior_weight: float = 1.0
-    """Weight of log p(z) in the inversion: 1 for the mode of p(z | x), 0 for that of p(x | z)."""
+    num_starts: int | None = None
+    """Starts of the search for a code of real numbers; by default 4."""
+    num_steps: int | None = None
+    """Steps of Adam from each start; by default 300."""
+    prior_weight: float | None = None
+    """Weight of log p(z) in the inversion, where codes have a prior; by default 1.
+    1 is for the mode of p(z | x), 0 for that of p(x | z)."""
     precision: Precision = "highest"
     """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
-    plane: int = 20
-    """Images on each side of the picture of the plane, for two latents."""
+    plane: int | None = None
+    """Images on each side of the picture of the plane, for two real latents; by default 20."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,10 +54,13 @@ def reconstruct(options: Options) -> Json:
 
 
 def _reconstruct(options: Options) -> Json:
-    cli.check_counts(num_images=options.num_images, plane=options.plane)
+    counts = ("num_images", "num_starts", "num_steps", "plane")
+    given = {name: getattr(options, name) for name in counts}
+    cli.check_counts(**{name: value for name, value in given.items() if value is not None})
     key = cli.noise_key(options.seed)
     run = runs.open_run(options.workdir, options.step)
     model = with_code(run.model)
+    check(options, model)
     folder = results.output_folder(options, run)
     source = runs.load_images(run, options)
     name, images = source.name, source.split.images[: options.num_images]
@@ -112,9 +117,31 @@ def _reconstruct(options: Options) -> Json:
     shown_codes = next(iter(codes.values()))
     if len(images) > 1:
         results.picture(_interpolate, run, shown_codes, images, labels, folder)
-    if model.num_latents == 2 and model.has_real_codes:
-        results.picture(save_plane, run, shown_codes, options.plane, folder / "plane.png")
+    if _has_plane(model):
+        side = options.plane or _SIDE
+        results.picture(save_plane, run, shown_codes, side, folder / "plane.png")
     return result
+
+
+def check(options: Options, model: CodeModel) -> None:
+    """ValueError for options of what is not done with such codes."""
+    unread: list[str] = [] if _has_plane(model) else ["plane"]
+    if not model.has_real_codes:
+        unread += ["num_starts", "num_steps", "prior_weight"]
+    elif model.prior is None:
+        unread += ["prior_weight"]
+    for name in unread:
+        if getattr(options, name) is not None:
+            kind = "real numbers" if model.has_real_codes else "bits"
+            prior = "a" if model.prior is not None else "no"
+            raise ValueError(
+                f"{name} is {getattr(options, name)}; accepted, by this {type(model).__name__}, "
+                f"whose codes are {model.num_latents} {kind} with {prior} prior: None"
+            )
+
+
+def _has_plane(model: CodeModel) -> bool:
+    return model.num_latents == 2 and model.has_real_codes
 
 
 def _some(labels: Labels | None, which: slice) -> Labels | None:
@@ -141,12 +168,18 @@ def find_codes(
             images,
             labels,
             key=key,
-            num_starts=options.num_starts,
-            num_steps=options.num_steps,
-            # The codes of a deterministic auto-encoder have no prior.
-            prior_weight=0.0 if model.prior is None else options.prior_weight,
+            num_starts=options.num_starts or _STARTS,
+            num_steps=options.num_steps or _STEPS,
+            prior_weight=_prior_weight(model, options),
         ).codes
     return codes
+
+
+def _prior_weight(model: CodeModel, options: Options) -> float:
+    """The codes of a deterministic auto-encoder have no prior."""
+    if options.prior_weight is not None:
+        return options.prior_weight
+    return 0.0 if model.prior is None else 1.0
 
 
 def _interpolate(

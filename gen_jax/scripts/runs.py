@@ -23,7 +23,7 @@ from gen_jax.models.shared.protocol import (
     traits,
 )
 from gen_jax.scripts.cli import parse, progress, say
-from gen_jax.training.schema import check_run, with_defaults
+from gen_jax.training.schema import check_run, other_class, with_defaults
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import Array, Json, Labels, Variables
 
@@ -66,7 +66,9 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
     def parsed(config: DataConfig) -> Any:
         default: Any = options("", data=config)
         object.__setattr__(default, "workdir", tyro.MISSING)  # it must be given
-        return parse(flat, prog, arguments, default=default)
+        # Of the data's folder there is one option, --data.data-dir, as in training.
+        hidden = {ImageOptions: ("data_dir",)}
+        return parse(flat, prog, arguments, hidden=hidden, default=default)
 
     plain = parsed(DataConfig())
     config = read_record(plain.workdir)["data"].get("config")
@@ -209,8 +211,14 @@ def open_run(workdir: str, step: str = "best") -> Run:
     if step != "best" and step != "last" and not step.isdigit():
         raise ValueError(f"step is {step!r}; accepted: best, last or a number")
     chosen = step if step == "best" or step == "last" else int(step)
+    record = read_record(workdir)
+    other = other_class(record["model"])
+    if other is not None:
+        raise ValueError(
+            f"{workdir} has the {other}; accepted by a command: one of gen_jax; from Python: "
+            f"gen_jax.load({workdir!r}, model=…)"
+        )
     if pretrained.is_shipped(workdir):
-        record = read_record(workdir)
         model, variables = pretrained.load(workdir, step=chosen)
         folder = Workdir(Path("results") / workdir)
         number = pretrained.card(workdir).step

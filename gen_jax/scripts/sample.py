@@ -20,7 +20,7 @@ class Options(drawing.DrawOptions):
     """How many images to draw."""
     label: str | None = None
     """Class of all images, by number or name; by default all classes in turn."""
-    animate: bool = True
+    animate: cli.UnlessOff = True
     """Write a GIF of the first images as they appear, site by site (autoregressive models)."""
 
 

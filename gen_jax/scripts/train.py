@@ -17,9 +17,10 @@ from gen_jax.scripts import cli, runs
 from gen_jax.scripts.presets import PRESETS, Experiment, find
 from gen_jax.typing import Variables
 
-# Not offered on the command line: the image's shape and the number of codes are those of the data.
-models.ImageModel.__annotations__["image_shape"] = tyro.conf.Suppress[tuple[int, int, int]]
-models.ImplicitAutoEncoder.__annotations__["num_codes"] = tyro.conf.Suppress[int]
+# The image's shape and the number of codes are those of the data.
+_GIVEN = {models.ImageModel: ("image_shape",), models.ImplicitAutoEncoder: ("num_codes",)}
+# Options of the optimiser that one schedule alone reads.
+_READ_BY = {"final_fraction": "cosine", "decay_rate": "exponential"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +58,26 @@ def parse(arguments: Sequence[str]) -> Options:
     preset = find(name)
     fields = {field.name: getattr(preset, field.name) for field in dataclasses.fields(Experiment)}
     default = Options(**fields, workdir=f"runs/{name}")
-    return cli.parse(
-        tyro.conf.AvoidSubcommands[Options], f"gen_jax train {name}", arguments[1:], default=default
+    options: Options = cli.parse(
+        tyro.conf.AvoidSubcommands[Options],
+        f"gen_jax train {name}",
+        arguments[1:],
+        hidden=_GIVEN,
+        default=default,
     )
+    _check_schedule(options.training.optimizer, preset.training.optimizer)
+    return options
+
+
+def _check_schedule(config: training.OptimizerConfig, preset: training.OptimizerConfig) -> None:
+    """ValueError for an option that the schedule does not read."""
+    for name, schedule in _READ_BY.items():
+        value, before = getattr(config, name), getattr(preset, name)
+        if value != before and config.schedule != schedule:
+            raise ValueError(
+                f"{name} is {value}; accepted, by the schedule {config.schedule}, which does not "
+                f"read it: {before}"
+            )
 
 
 def train(options: Options) -> training.TrainResult:
@@ -67,6 +85,12 @@ def train(options: Options) -> training.TrainResult:
     folder = training.Workdir(options.workdir)
     if options.distributed:
         training.initialize_distributed()
+    draws = _has_samples(options.model)
+    if options.training.sample_every and not draws:
+        raise ValueError(
+            f"sample_every is {options.training.sample_every}; accepted, by "
+            f"{type(options.model).__name__}, from which nothing is drawn: 0"
+        )
     dataset = runs.load_data(options.data)
     model = fit_model(options.model, dataset)
     batches = data.train_iterator(
@@ -82,7 +106,6 @@ def train(options: Options) -> training.TrainResult:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    draws = not has_code(model) or model.prior is not None
     names = dataset.class_names if takes_labels(model) else None
     count = 16 if names is None or len(names) > 20 else cli.round_up(16, len(names))
 
@@ -122,6 +145,11 @@ def train(options: Options) -> training.TrainResult:
             f"{result.best_step}, in {options.workdir}; {_draw_curves(folder)}"
         )
     return result
+
+
+def _has_samples(model: models.ImageModel) -> bool:
+    """Whether there is anything to draw from: a code without a prior has none."""
+    return not has_code(model) or model.prior is not None
 
 
 def fit_model(model: models.ImageModel, dataset: data.Dataset) -> models.ImageModel:

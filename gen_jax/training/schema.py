@@ -76,6 +76,17 @@ def check_run(record: object, where: str) -> None:
                 )
 
 
+def other_class(model: Json) -> str | None:
+    """The class of another package that the model of a run, or its likelihood, is of; or None."""
+    kinds = {"model": (model["model"], MODELS)}
+    if model["model"] in MODELS:
+        kinds["likelihood"] = (model["likelihood"]["name"], LIKELIHOODS)
+    for kind, (name, known) in kinds.items():
+        if name not in known and "." in name:
+            return f"{kind} {name}"
+    return None
+
+
 def with_defaults(record: Mapping[str, Any]) -> Json:
     """`record` with the fields that run.json of an older version lacks, at their defaults."""
     filled: Json = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from gen_jax import pretrained
 from gen_jax.training.checkpoints import load, resolve_step
+from gen_jax.training.schema import other_class
 from gen_jax.training.state import TrainState, Tree
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import Json
@@ -34,6 +35,12 @@ def weights_of(
         step, variables = pretrained.card(str(run)).step, pretrained.load(str(run))[1]
     else:
         step = resolve_step(run)
+        other = other_class(Workdir(run).read()["model"])
+        if other is not None:
+            raise ValueError(
+                f"init_from is {os.fspath(run)!r}, which has the {other}; accepted: a run of a "
+                "model of gen_jax"
+            )
         variables = load(run, step)[1]
     params = jax.device_get(variables["params"])
     theirs, ours = _leaves(params), _leaves(abstract.params)

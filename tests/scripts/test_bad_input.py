@@ -156,6 +156,29 @@ MISTAKES = [
     ((*DIGITS, "--model.features=100000000"), "accepted: up to 2^20 features, and 2^31 entries"),
     ((*DIGITS, "--init-from={tmp}/nowhere"), "nowhere is not a folder"),
     ((*DIGITS, "--init-from={run}"), "its parameter head/convs_0/bias is float32[4]"),
+    # What would be ignored.
+    (
+        ("train", "autoencoder-digits", "--workdir={tmp}/new", "--training.sample-every=100"),
+        "sample_every is 100; accepted, by AutoEncoder, from which nothing is drawn: 0",
+    ),
+    (
+        (*DIGITS, "--training.optimizer.decay-rate=0.9"),
+        "by the schedule cosine, which does not read it: 0.999995",
+    ),
+    (("complete", "{run}", "--known=left", "--mask={tmp}/mask.npy"), "known is 'left' and mask is"),
+    (("evaluate", "{vae}", "--chunk-size=9"), "chunk_size is 9; accepted, where num_samples is 0"),
+    (("evaluate", "{run}", "--classify"), "--classify"),
+    (("sample", "{vae}", "--animate"), "--animate"),
+    (("evaluate", "{run}", "--data-dir={tmp}"), "--data-dir"),
+    (
+        ("reconstruct", "vae-digits", "--plane=3"),
+        "plane is 3; accepted, by this VAE, whose codes are 16 real numbers with a prior: None",
+    ),
+    # What a command cannot be given.
+    (("sample", "{other}"), "has the model mine.Left; accepted by a command: one of gen_jax; from"),
+    (("evaluate", "{other}"), "from Python: gen_jax.load("),
+    (("complete", "{other_likelihood}"), "has the likelihood mine.Poisson"),
+    ((*DIGITS, "--init-from={other}"), "has the model mine.Left; accepted: a run of a model of"),
 ]
 
 
@@ -171,8 +194,14 @@ def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
     (tmp / "file").write_text("not a folder")
     (tmp / "empty").mkdir()
     damaged, nonsense = tmp / "damaged", tmp / "nonsense"
-    for copy in (damaged, nonsense):
+    other, other_likelihood = tmp / "other", tmp / "other_likelihood"
+    for copy in (damaged, nonsense, other, other_likelihood):
         shutil.copytree(tiny_run, copy)
+    record = json.loads((tiny_run / "run.json").read_text())
+    record["model"]["likelihood"]["name"] = "mine.Poisson"
+    (other_likelihood / "run.json").write_text(json.dumps(record))
+    record["model"]["model"] = "mine.Left"
+    (other / "run.json").write_text(json.dumps(record))
     for file in (damaged / "checkpoints").rglob("*"):
         if file.is_file() and file.stat().st_size > 64 and "ema" in file.parts:
             file.write_bytes(file.read_bytes()[:20])
@@ -188,6 +217,8 @@ def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
             "vae": tiny_vae_run,
             "damaged": damaged,
             "nonsense": nonsense,
+            "other": other,
+            "other_likelihood": other_likelihood,
             "foreign": foreign,
             "locked": locked,
         }

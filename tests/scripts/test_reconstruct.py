@@ -9,11 +9,13 @@ import pytest
 import scipy.stats
 
 import gen_jax
-from gen_jax import data, objectives, training
+from gen_jax import data, likelihoods, models, objectives, training
 from gen_jax.scripts import evaluate, reconstruct, runs, sample, train
 from tests.cases import perturbed, some_images
 from tests.scripts.conftest import TINY_CODES
 from tests.vaes import vae
+
+BITS = likelihoods.Bernoulli()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,30 @@ def test_a_vae_is_scored_by_both_bounds(tiny_vae_run, split):
     assert result["objective"] == training.target_to_dict(training.ELBO())
 
 
+@pytest.mark.parametrize(
+    ("model", "unread"),
+    [
+        (models.VAE((4, 4, 1), BITS, num_latents=2), set()),
+        (models.VAE((4, 4, 1), BITS, num_latents=3), {"plane"}),
+        (models.AutoEncoder((4, 4, 1), BITS, num_latents=2), {"prior_weight"}),
+        (
+            models.VAE((4, 4, 1), BITS, num_latents=2, latents="bernoulli"),
+            {"num_starts", "num_steps", "prior_weight", "plane"},
+        ),
+    ],
+)
+def test_options_of_what_is_not_done_are_refused(model, unread):
+    given = {"num_starts": 1, "num_steps": 1, "prior_weight": 0.0, "plane": 1}
+    for name, value in given.items():
+        options = reconstruct.Options("run", **{name: value})
+        if name in unread:
+            with pytest.raises(ValueError, match=f"{name} is {value}; accepted, by this"):
+                reconstruct.check(options, model)
+        else:
+            reconstruct.check(options, model)
+    reconstruct.check(reconstruct.Options("run"), model)
+
+
 def test_samples_and_their_means(tiny_vae_run):
     sample.sample(sample.Options(str(tiny_vae_run), num_images=9, chunk_size=4))
     assert np.load(tiny_vae_run / "samples.npz")["images"].shape == (9, 4, 4, 1)
@@ -90,9 +116,8 @@ def test_every_kind_goes_through_every_script(tmp_path, preset, ways):
     model, variables = gen_jax.load(workdir)
     if preset == "implicit-autoencoder-digits":
         assert model.num_codes == len(variables["params"]["codes"]) == 1797 - 40
-    result = reconstruct.reconstruct(
-        reconstruct.Options(workdir, num_images=4, num_steps=5, num_starts=1, plane=3)
-    )
+    search = {} if preset == "discrete-vae-mnist" else {"num_steps": 5, "num_starts": 1, "plane": 3}
+    result = reconstruct.reconstruct(reconstruct.Options(workdir, num_images=4, **search))
     assert set(result) - {"split", "data", "fingerprint", "images", "precision", "step"} == ways
     if preset == "implicit-autoencoder-digits":
         learned = reconstruct.reconstruct(

@@ -9,10 +9,7 @@ from gen_jax import likelihoods, models
 from tests.scripts.conftest import command
 
 
-def test_measures_every_method(tmp_path, monkeypatch):
-    # The training script takes the option away, in all of its process.
-    shape = tuple[int, int, int]
-    monkeypatch.setitem(models.ImageModel.__annotations__, "image_shape", shape)
+def test_measures_every_method(tmp_path):
     result = command(
         "benchmarks.sampling",
         "--model.image-shape=6",
