@@ -52,8 +52,9 @@ def test_sampling(model):
     variables, labels = perturbed(model), some_labels(model, 2)
     request = sampling.to_sample(model, variables, KEY, 2, labels=labels)
     request = request._replace(temperature=np.float32(1))
+    compiled = draw._compiled("cpu")
     for method in methods_of(model) if hasattr(model, "blocks") else ("scan",):
-        assert_precise(lambda p, m=method: draw._compiled("cpu").lower(model, request, m, p, None))
+        assert_precise(lambda p, m=method: compiled.lower(model, request, m, p, None, False))
 
 
 def test_sampling_inside_another_jit():

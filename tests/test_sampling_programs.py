@@ -120,3 +120,20 @@ def test_any_mesh_will_do():
         np.testing.assert_array_equal(sampling.sample(model, variables, KEY, 4), expected)
         with one_line_error(r"inside this jit a mesh of axes \('x', 'y'\) is in force"):
             jax.jit(lambda v: sampling.sample(model, v, KEY, 4, mesh=one))(variables)
+
+
+@pytest.mark.parametrize("method", ["scan", "fixed_point"])
+def test_no_mode_is_searched_at_a_temperature_known_to_be_positive(x64, method):
+    """On an accelerator a conditional in a step asks the host; the images are the same."""
+    model = make("GatedPixelCNN", "mixture", (2, 2), dtype="float64", num_layers=1)
+    variables, labels = perturbed(model), some_labels(model, 2)
+
+    def draw(temperature):
+        return sampling.sample(
+            model, variables, KEY, 2, labels=labels, temperature=temperature, method=method
+        )
+
+    assert " cond[" in str(jax.make_jaxpr(draw)(0.7))
+    assert " cond[" not in str(jax.make_jaxpr(lambda: draw(0.7))())
+    np.testing.assert_array_equal(jax.jit(draw)(0.7), draw(0.7))
+    np.testing.assert_array_equal(jax.jit(draw)(0.0), draw(0.0))

@@ -69,7 +69,7 @@ class DiscretizedLogisticMixture:
         # known then conditions the later ones exactly.
         return jax.lax.cond(
             temperature > 0,
-            lambda: self._draw_tempered(params, noise, temperature, given, known),
+            lambda: self.draw_tempered(params, noise, temperature, given, known),
             lambda: self._draw_mode(params, given, known),
         )
 
@@ -123,9 +123,15 @@ class DiscretizedLogisticMixture:
         weights = jnp.zeros((*batch, self.components), dtype)
         return jnp.concatenate([weights, numbers.reshape(*batch, -1)], axis=-1)[..., None, :]
 
-    def _draw_tempered(
-        self, params: Array, noise: Array, temperature: Array, given: Array, known: Array
-    ) -> Array:
+    def draw_tempered(
+        self,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Integer[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Integer[Array, "*batch V"]:
+        """`draw` at a temperature above 0, without the search for the mode beside it."""
         channels = given.shape[-1]
         log_weights, means, log_scales, coefficients = self._split(params, given)
         log_weights = jax.nn.log_softmax(temper(log_weights, temperature))

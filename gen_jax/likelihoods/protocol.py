@@ -45,7 +45,9 @@ class Likelihood(Protocol):
     ) -> Integer[Array, "*batch V"]:
         """One site's levels as a function of uniform noise: `given` where `known`.
 
-        Temperature 1 draws from the model, 0 takes the most probable level.
+        Temperature 1 draws from the model, 0 takes the most probable level. A likelihood may have
+        `draw_tempered` too, the same at temperatures above 0: the samplers call that where the
+        temperature is known to be one, if what 0 asks for is not wanted in the program.
         """
         ...
 

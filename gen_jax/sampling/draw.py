@@ -178,6 +178,7 @@ def run(
     What can be looked at is checked: errors as in `sample`.
     """
     request, mesh = _checked(model, request, method, precision, mesh, len(request.ids))
+    tempered = _is_tempered(model, request)
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
     # `jax.ensure_compile_time_eval` does, makes results of JAX's own constants: NaN, with which a
     # gather fills what is out of range, is one, and stops `jax_debug_nans`.
@@ -185,13 +186,13 @@ def run(
     if traced or isinstance(jax.lax.stop_gradient(request.ids), Tracer):
         check_context(mesh)
         # Only an outermost jit can have options.
-        return _compiled(None)(model, request, method, precision, mesh)
+        return _compiled(None)(model, request, method, precision, mesh, tempered)
     platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
     with in_force(mesh):
         if mesh is not None:  # a loaded model lies on one device
             variables, key = replicate((request.variables, request.key), mesh)
             request = request._replace(variables=variables, key=key)
-        return _compiled(platform)(model, request, method, precision, mesh)
+        return _compiled(platform)(model, request, method, precision, mesh, tempered)
 
 
 def run_in_chunks(
@@ -238,11 +239,25 @@ def generate(
 
     Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
+    return _generate(model, request, method, precision, _is_tempered(model, request))
+
+
+def _is_tempered(model: Model, request: Request) -> bool:
+    """Whether the temperature is known to be above 0, if that is something to the likelihood."""
+    likelihood, temperature = traits(model).likelihood, request.temperature
+    if isinstance(temperature, Tracer) or not hasattr(likelihood, "draw_tempered"):
+        return False
+    return bool(np.asarray(temperature) > 0)
+
+
+def _generate(
+    model: Model, request: Request, method: Method, precision: Precision, tempered: bool
+) -> Generation:
     with matmul_precision(precision):
-        return _generate(model, request, method)
+        return _in_precision(model, request, method, tempered)
 
 
-def _generate(model: Model, request: Request, method: Method) -> Generation:
+def _in_precision(model: Model, request: Request, method: Method, tempered: bool) -> Generation:
     of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
@@ -251,12 +266,13 @@ def _generate(model: Model, request: Request, method: Method) -> Generation:
         jnp.asarray(request.given, jnp.int32).reshape(per_site),
         jnp.reshape(known, per_site),
         completing=request.known is not None,
+        tempered=tempered,
     )
     if has_code(model):
         codes = prior_codes(model, request.variables, request.key, request.ids, labels)
         params = model.apply(request.variables, codes, labels, method="decode")
         params = params.reshape(*canvas.noise.shape[:2], -1)
-        levels = of.likelihood.draw(params, canvas.noise, temperature, canvas.given, canvas.known)
+        levels = canvas.draw(model, params, canvas.noise, temperature, canvas.given, canvas.known)
         passes = jnp.ones((), jnp.int32)
     else:
         sites = METHODS[method]
@@ -297,15 +313,20 @@ def _checked(
 @functools.cache
 def _compiled(platform: str | None) -> Callable[..., Generation]:
     options = {} if platform is None else compiler_options("sampling", platform)
-    static = ("model", "method", "precision", "mesh")
+    static = ("model", "method", "precision", "mesh", "tempered")
     return jax.jit(_spread, static_argnames=static, compiler_options=options or None)
 
 
 def _spread(
-    model: Model, request: Request, method: Method, precision: Precision, mesh: Mesh | None
+    model: Model,
+    request: Request,
+    method: Method,
+    precision: Precision,
+    mesh: Mesh | None,
+    tempered: bool,
 ) -> Generation:
     def local(request: Request) -> Generation:
-        result = generate(model, request, method=method, precision=precision)
+        result = _generate(model, request, method, precision, tempered)
         return Generation(result.images, result.passes[None])
 
     if mesh is not None:

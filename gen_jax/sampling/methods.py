@@ -38,6 +38,21 @@ class Canvas(NamedTuple):
     """Which of the levels are given, and stay."""
     completing: bool = True
     """Whether any may be known."""
+    tempered: bool = False
+    """Whether the temperature is known to be above 0, for a likelihood with `draw_tempered`."""
+
+    def draw(
+        self,
+        model: Model,
+        params: Float[Array, "*batch P"],
+        noise: Float[Array, "*batch R"],
+        temperature: Float[Array, ""],
+        given: Int[Array, "*batch V"],
+        known: Bool[Array, "*batch V"],
+    ) -> Int[Array, "*batch V"]:
+        """One site's levels, or those of many."""
+        draw = getattr(model.likelihood, "draw_tempered" if self.tempered else "draw")
+        return draw(params, noise, temperature, given, known)
 
     @property
     def blank(self) -> Int[Array, "B N V"]:
@@ -104,7 +119,7 @@ def _scan_sites(
 
         def draw(i: int, params: Array) -> Array:
             noise, given, known = sites.noise[i], sites.given[i], sites.known[i]
-            drawn.append(model.likelihood.draw(params, noise, temperature, given, known))
+            drawn.append(canvas.draw(model, params, noise, temperature, given, known))
             return drawn[-1]
 
         carry = model.apply(variables, carry, context, draw, method="step")
@@ -155,9 +170,7 @@ def block_fixed_point_sites(
         def sweep(state: tuple[BlockDraw, Array]) -> tuple[BlockDraw, Array]:
             drawn, _ = state
             after, params = model.apply(variables, carry, context, drawn.levels, method="block")
-            levels = model.likelihood.draw(
-                params, sites.noise, temperature, sites.given, sites.known
-            )
+            levels = canvas.draw(model, params, sites.noise, temperature, sites.given, sites.known)
             return BlockDraw(after, levels, drawn.passes + 1), jnp.any(levels != drawn.levels)
 
         guess = jnp.where(sites.known, sites.given, previous)
@@ -232,7 +245,7 @@ def naive_sites(
             jax.lax.dynamic_index_in_dim(x, site, 1, False)
             for x in (params, canvas.noise, canvas.given, canvas.known)
         )
-        drawn = model.likelihood.draw(params, noise, temperature, given, known)
+        drawn = canvas.draw(model, params, noise, temperature, given, known)
         return jax.lax.dynamic_update_index_in_dim(levels, drawn, site, 1), None
 
     order = generation_order(model)[:num_sites]
@@ -259,7 +272,7 @@ def fixed_point_sites(
     def sweep(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         levels, _, passes = state
         params = _whole_image_params(model, variables, levels, labels)
-        drawn = model.likelihood.draw(params, canvas.noise, temperature, canvas.given, canvas.known)
+        drawn = canvas.draw(model, params, canvas.noise, temperature, canvas.given, canvas.known)
         return drawn, jnp.any(drawn != levels), passes + 1
 
     start = (canvas.blank, jnp.ones((), bool), jnp.zeros((), jnp.int32))
