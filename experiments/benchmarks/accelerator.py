@@ -34,7 +34,7 @@ class Options:
     sizes: Literal["full", "small"] | None = None
     """Sizes of models and batches: by default small on a CPU, which shows that it works."""
     precision: Precision = "default"
-    """Of the accelerator's matmuls."""
+    """How exactly the accelerator multiplies matrices."""
     repeats: int = 3
     """Timed runs of each; medians are reported."""
     compilers: int = 8

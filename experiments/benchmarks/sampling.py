@@ -54,7 +54,7 @@ class Options:
     repeats: int = 7
     """Timed runs of each; medians are reported."""
     precision: Precision = "default"
-    """Of an accelerator's matmuls, in one pass and in all methods."""
+    """How exactly a GPU or TPU multiplies matrices, in one pass and in all methods."""
     output: str = "runs/benchmark-sampling"
     """Folder for the table as JSON and the plot."""
 

@@ -40,7 +40,7 @@ class Options:
     repeats: int = 7
     """Timed runs of each; medians are reported."""
     precision: Precision = "default"
-    """Of an accelerator's matmuls, in passes, steps and the matmul beside them."""
+    """How exactly a GPU or TPU multiplies matrices, in passes, steps and the matmul beside them."""
     output: str = "runs/benchmark-training"
     """Folder for the table as JSON."""
 

@@ -46,7 +46,8 @@ class DataConfig:
     """How many images to hold out of train, where the set has no validation split.
     By default one in ten, at random; MNIST: its last 10,000; digits: 250 that no seed changes."""
     test: int | None = None
-    """Likewise where the set has no test split: by default one in ten; digits: 250."""
+    """How many images to hold out of train, where the set has no test split.
+    By default one in ten, at random; digits: 250 that no seed changes."""
     seed: int = 0
     """Seed of random splits and of static draws (validation and test of dynamic included)."""
     values: Values = "intensity"

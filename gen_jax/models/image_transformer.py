@@ -64,15 +64,18 @@ class ImageTransformer(AutoregressiveModel):
     num_layers: int = 7
     """Number of layers."""
     attention: Attention = "local_1d"
-    """Memory beside the own block. local_1d: the block before. local_2d: a flange. full: all."""
+    """What a site attends to beside the sites of its own block, all of it generated before.
+    local_1d: the block before. local_2d: rows above the block, and sites to its left.
+    full: all blocks before."""
     num_heads: int = 4
     """Attention heads of each layer."""
     query_block: int | tuple[int, int] | None = None
-    """Sites of a block, evened out so that steps exceed the sites by 5 % at most.
+    """Sites of a block, changed where blocks cut off at the edges would cost more than 5 %.
     local_1d: how many (256 by default). local_2d: rows and columns (16 × 16). full: how many, at
     least a 16th of the image (a quarter by default), for speed alone."""
     memory_flange: tuple[int, int] | None = None
-    """Flange of local_2d: rows above a block, and sites to its sides (16 × 32 by default)."""
+    """For local_2d, what is attended to around a block, 16 × 32 by default: so many rows above it,
+    with so many sites more on both sides, and as many sites to the left of its own rows."""
     feedforward_features: int | None = None
     """Width of the feed-forward networks' hidden layer; None for 4 · features."""
     positions: Positions = "sinusoid"

@@ -51,10 +51,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     features: int = 160
     """Filters of every layer."""
     dropout: float = 0.5
-    """Dropout rate in [0, 1), inside each resnet; active only where a `dropout` rng is passed."""
+    """Dropout rate in [0, 1), inside each resnet. It acts in training; in Python where `apply`
+    has a `dropout` rng."""
     num_resnets: int = 5
-    """Gated resnets of a stream at each resolution on the way down; on the way up one more, but at
-    the lowest."""
+    """Gated resnets of a stream at each resolution on the way down.
+    On the way up there is one more, except at the lowest resolution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,9 +20,11 @@ class DrawOptions(runs.RunOptions):
     temperature: float = 1.0
     """1 draws from the model, 0 takes the most probable level of every site."""
     method: sampling.Method = "scan"
-    """How: all draw the same images. scan suits any number, block_fixed_point a few at a time."""
+    """How images are drawn: all methods draw the same.
+    scan suits any number of images, block_fixed_point a few at a time."""
     precision: Precision = "default"
-    """Of an accelerator's matmuls: highest for float32 where JAX's default has fewer digits."""
+    """How exactly a GPU or TPU multiplies matrices; on a CPU both are the same.
+    default: as JAX does, which is faster. highest: with all digits of float32."""
     chunk_size: int = 256
     """Images drawn at once: the fewer, the less memory."""
 

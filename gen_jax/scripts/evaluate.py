@@ -25,13 +25,14 @@ class Options(runs.ImageOptions):
     batch_size: int = 250
     """Images scored at once."""
     num_samples: int = 0
-    """For a VAE, codes of each image in the IWAE bound beside the ELBO, such as 5000; 0: none."""
+    """For a VAE, codes of each image for the tighter bound of IWAE, such as 5000; 0 for none."""
     chunk_size: int | None = None
     """With --num-samples, codes of an image in memory at once; by default 50."""
     classify: cli.UnlessOff = True
     """Score a class-conditional model as a classifier too: one pass for each class."""
     precision: Precision = "highest"
-    """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
+    """How exactly a GPU or TPU multiplies matrices; on a CPU both are the same.
+    default: as JAX does, which is faster. highest: with all digits of float32."""
     scores: Literal["npz", "csv"] = "npz"
     """Kind of the file with one value an image."""
 

@@ -49,7 +49,7 @@ class Options:
     output: str | None = None
     """Folder of the two files; by default where a checkout of gen_jax has its own."""
     num_samples: int = 0
-    """For a VAE, codes of each image in the IWAE bound beside the ELBO, such as 5000; 0: none."""
+    """For a VAE, codes of each image for the tighter bound of IWAE, such as 5000; 0 for none."""
     batch_size: int = 250
     """Images scored at once."""
     data_dir: str | None = None

@@ -37,7 +37,8 @@ class Options(runs.ImageOptions):
     """Weight of log p(z) in the inversion, where codes have a prior; by default 1.
     1 is for the mode of p(z | x), 0 for that of p(x | z)."""
     precision: Precision = "highest"
-    """Of an accelerator's matmuls: float32, or JAX's default, which is faster."""
+    """How exactly a GPU or TPU multiplies matrices; on a CPU both are the same.
+    default: as JAX does, which is faster. highest: with all digits of float32."""
     plane: int | None = None
     """Images on each side of the picture of the plane, for two real latents; by default 20."""
 

@@ -30,9 +30,9 @@ class Options(Experiment):
     workdir: str = dataclasses.field(kw_only=True)
     """Folder of the run."""
     init_from: str | None = None
-    """Start from the weights of this run, or shipped model, whose parameters have these shapes."""
+    """Start from the weights of this run or shipped model; they must have the model's shapes."""
     resume: bool = False
-    """Go on with a run whose number of steps, optimiser or accumulation was another."""
+    """Go on with the run in the folder though its steps, optimiser or accumulation were others."""
     overwrite: bool = False
     """Delete the run that the folder holds."""
     distributed: bool = False

@@ -30,7 +30,8 @@ class TrainConfig:
     keep: int = 2
     """How many of the last checkpoints are kept, beside the best by validation."""
     precision: Precision = "default"
-    """Of an accelerator's matmuls in training: see `gen_jax.precision`. Validation has highest."""
+    """How exactly a GPU or TPU multiplies matrices in training; on a CPU both are the same.
+    default: as JAX does, which is faster. highest: with all digits of float32, as validation."""
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     """Optimiser, learning rate and EMA."""
 

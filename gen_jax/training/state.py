@@ -73,7 +73,8 @@ class OptimizerConfig:
     """Added to the root of the second moment.
     The gradient is that of bits/dim: an eps for nats is to be divided by ln 2 · H · W · C."""
     eps_root: float = 0.0
-    """Added to the second moment inside the root; one for nats is to be divided by the square."""
+    """Added to the second moment inside the root.
+    A value for nats is to be divided by the square of ln 2 · H · W · C."""
     clip_norm: float | None = 1.0
     """Largest global norm of the gradient of the loss in bits/dim; None for no clipping."""
     ema_decay: float = 0.999

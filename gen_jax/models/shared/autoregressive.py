@@ -50,7 +50,7 @@ class AutoregressiveModel(ImageModel):
     features: int = 64
     """Width of the hidden layers, rounded up to a multiple of the sites of a pixel."""
     dropout: float = 0.0
-    """Dropout rate in [0, 1); active only where a `dropout` rng is passed, as in training."""
+    """Dropout rate in [0, 1). It acts in training; in Python where `apply` has a `dropout` rng."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
