@@ -115,13 +115,10 @@ class DiagonalBiLSTMLayer(nn.Module, kw_only=True):
         gates = jnp.concatenate([inputs, carry.right], axis=-1) @ outside + bias
         return gates, kernel[2 * h : 3 * h]
 
-    def begin_row(
-        self, carry: DiagonalCarry, right: Float[Array, "W B F"]
-    ) -> tuple[DiagonalCarry, Float[Array, "W B F4"]]:
-        """With the right-to-left states of the row above: what the pixels of this row need."""
+    def begin_row(self, carry: DiagonalCarry) -> tuple[DiagonalCarry, Float[Array, "W B F4"]]:
+        """What the states above contribute from left to right; `right` is of this row already."""
         above = self.left_to_right.from_states([carry.states], 1)
-        left = LSTMState(*map(jnp.zeros_like, carry.left))
-        return carry._replace(right=right, left=left), above
+        return carry._replace(left=LSTMState(*map(jnp.zeros_like, carry.left))), above
 
     def open_pixel(
         self, carry: DiagonalCarry, context: Float[Array, "B F4"], column: Int[Array, ""]
@@ -144,7 +141,7 @@ class DiagonalBiLSTMLayer(nn.Module, kw_only=True):
         )
         return state, x + self.out.site(s, None, sums)
 
-    def close_pixel(self, state: DiagonalPixel, x: None = None) -> DiagonalCarry:
+    def close_pixel(self, state: DiagonalPixel) -> DiagonalCarry:
         own, cell, pixel = (
             jnp.concatenate(maps, axis=-1) for maps in (state.states, state.cells, state.inputs)
         )

@@ -139,6 +139,46 @@ class LSTMGates(nn.Module, kw_only=True):
         return jnp.concatenate(inputs, axis=-1) @ kernel + rest + bias
 
 
+class RowLSTMBase(nn.Module, kw_only=True):
+    """What both forms of the layer share: their parameters and the whole-image view.
+
+    Input-to-state is 1 × k along the row, state-to-state 1 × k over the row above.
+    """
+
+    features: int
+    kernel_size: int
+    groups: int
+    dropout: float
+    dtype: Dtype
+
+    def setup(self) -> None:
+        h, k, groups = self.features, self.kernel_size, self.groups
+        self.gates = LSTMGates(
+            in_features=2 * h, features=h, groups=groups, side=k // 2, taps=k, dtype=self.dtype
+        )
+        self.out = MaskedConv(
+            in_features=h, features=2 * h, mask="B", groups=groups, dtype=self.dtype
+        )
+        self.drop = nn.Dropout(self.dropout)
+
+    # Whole image: a row at a time, all of its pixels at once.
+
+    def init_rows(self, width: int, batch: int) -> LSTMState:
+        """State and cell above the image."""
+        zeros = jnp.zeros((width, batch, self.features), self.dtype)
+        return LSTMState(zeros, zeros)
+
+    def row(
+        self, above: LSTMState, x: Float[Array, "W B F2"]
+    ) -> tuple[LSTMState, Float[Array, "W B F2"]]:
+        side = self.kernel_size // 2
+        inputs = [*columns(x, range(-side, 1)), *columns(above.state, range(-side, side + 1))]
+        kernel, bias = self.gates.weights()
+        new = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, above.cell)
+        dropped = self.drop(new.state, deterministic=not self.has_rng("dropout"))
+        return new, x + self.out(dropped[None])[0]
+
+
 class RowLSTMCarry(NamedTuple):
     """The row above, overwritten from the left with the row being drawn; the pixels to the left."""
 
@@ -176,43 +216,8 @@ class RowLSTMPixel(NamedTuple):
     """And their cells."""
 
 
-class RowLSTMLayer(nn.Module, kw_only=True):
-    """Row LSTM: input-to-state 1 × k along the row, state-to-state 1 × k over the row above."""
-
-    features: int
-    kernel_size: int
-    groups: int
-    dropout: float
-    dtype: Dtype
-
-    def setup(self) -> None:
-        h, k, groups = self.features, self.kernel_size, self.groups
-        self.gates = LSTMGates(
-            in_features=2 * h, features=h, groups=groups, side=k // 2, taps=k, dtype=self.dtype
-        )
-        self.out = MaskedConv(
-            in_features=h, features=2 * h, mask="B", groups=groups, dtype=self.dtype
-        )
-        self.drop = nn.Dropout(self.dropout)
-
-    # Whole image: a row at a time, all of its pixels at once.
-
-    def init_rows(self, width: int, batch: int) -> LSTMState:
-        """State and cell above the image."""
-        zeros = jnp.zeros((width, batch, self.features), self.dtype)
-        return LSTMState(zeros, zeros)
-
-    def row(
-        self, above: LSTMState, x: Float[Array, "W B F2"]
-    ) -> tuple[LSTMState, Float[Array, "W B F2"]]:
-        side = self.kernel_size // 2
-        inputs = [*columns(x, range(-side, 1)), *columns(above.state, range(-side, side + 1))]
-        kernel, bias = self.gates.weights()
-        new = lstm(jnp.concatenate(inputs, axis=-1) @ kernel + bias, above.cell)
-        dropped = self.drop(new.state, deterministic=not self.has_rng("dropout"))
-        return new, x + self.out(dropped[None])[0]
-
-    # Next site.
+class RowLSTMLayer(RowLSTMBase, kw_only=True):
+    """Row LSTM's layer, whose carry is all that it remembers."""
 
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> RowLSTMCarry:
         side = self.kernel_size // 2  # the class is in the features already
@@ -252,7 +257,7 @@ class RowLSTMLayer(nn.Module, kw_only=True):
         state = state._replace(inputs=inputs, states=states, cells=grown(state.cells, new.cell))
         return state, x + self.out.site(s, None, states)
 
-    def close_pixel(self, state: RowLSTMPixel, x: None = None) -> RowLSTMCarry:
+    def close_pixel(self, state: RowLSTMPixel) -> RowLSTMCarry:
         own, cell, pixel = (
             jnp.concatenate(maps, axis=-1) for maps in (state.states, state.cells, state.inputs)
         )

@@ -13,6 +13,7 @@ from gen_jax.typing import Array, Carry, Context, Float, Int, Labels, PyTree
 
 CarryT = TypeVar("CarryT")
 ContextT = TypeVar("ContextT", contravariant=True)
+RowContextT = TypeVar("RowContextT")
 StateT = TypeVar("StateT")
 
 Groups = tuple[Float[Array, "B G"], ...]
@@ -31,39 +32,57 @@ class SiteLayer(Protocol[CarryT, ContextT, StateT]):
         ...
 
     def site(
-        self, s: int, state: StateT, x: Float[Array, "B G"] | None
+        self, s: int, state: StateT, x: Float[Array, "B G"]
     ) -> tuple[StateT, Float[Array, "B G2"]]:
-        """The output group of site s.
-
-        `x` is the input group of site s. Of an image, read through mask A, that is yet to be
-        drawn: there `x` is that of site s − 1, None before the first.
-        """
+        """The output group of site s, from its input group."""
         ...
 
-    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
-        """The carry after the last site, or what a model makes it of.
-
-        `x`, behind mask A, is the last site's own group.
-        """
+    def close_pixel(self, state: StateT) -> CarryT:
+        """The carry after the last site, or what a model makes it of."""
         ...
 
 
 @runtime_checkable
-class RowLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
-    """One that can read a whole row at once, too: what `read_row` calls."""
+class ImageLayer(SiteLayer[CarryT, ContextT, StateT], Protocol[CarryT, ContextT, StateT]):
+    """One that reads the image itself, through mask A: sites that are yet to be drawn."""
+
+    def site(
+        self, s: int, state: StateT, x: Float[Array, "B G"] | None
+    ) -> tuple[StateT, Float[Array, "B G2"]]:
+        """The output group of site s, from the image's at site s − 1; None before the first."""
+        ...
+
+    def close_pixel(self, state: StateT, x: Float[Array, "B G"] | None = None) -> CarryT:
+        """Likewise; `x` is the last site's own group."""
+        ...
+
+
+@runtime_checkable
+class RowLayer(SiteLayer[CarryT, RowContextT, StateT], Protocol[CarryT, RowContextT, StateT]):
+    """One whose carry is all that it remembers of the rows above, and its context a row's."""
 
     def init_carry(self, width: int, batch: int, labels: Labels | None) -> CarryT:
         """The carry above the first row of an image `width` pixels wide."""
         ...
 
+    def begin_row(self, carry: CarryT) -> tuple[CarryT, RowContextT]:
+        """What does not depend on the row's own pixels, of which the carry is cleared."""
+        ...
+
+
+@runtime_checkable
+class ReadingLayer(RowLayer[CarryT, RowContextT, StateT], Protocol[CarryT, RowContextT, StateT]):
+    """One that can read a whole row at once, too: what `read_row` calls."""
+
     def read_row(
-        self, carry: CarryT, context: ContextT, x: Float[Array, "W B I"]
+        self, carry: CarryT, context: RowContextT, x: Float[Array, "W B I"]
     ) -> tuple[CarryT, Float[Array, "W B O"]]:
         """The carry after the row, good for the next one to begin from, and the row's output."""
         ...
 
 
 def draw_pixel(
+    first: ImageLayer[Carry, Context, PyTree],
     layers: Sequence[SiteLayer[Carry, Context, PyTree]],
     head: Head,
     carries: Sequence[Carry],
@@ -73,30 +92,28 @@ def draw_pixel(
 ) -> tuple[Carry, ...]:
     """Each layer's `close_pixel`, once `draw(s, params)` has given every site in real numbers.
 
-    The first of the layers reads the image, through mask A; the others what is before them.
+    Carries and contexts are those of `first`, which reads the image, and of the other layers.
     """
-    states = [
+    first_state, *states = (
         layer.open_pixel(carry, context, column)
-        for layer, carry, context in zip(layers, carries, contexts, strict=True)
-    ]
+        for layer, carry, context in zip((first, *layers), carries, contexts, strict=True)
+    )
     head_state = head.open_pixel()
     drawn: Float[Array, "B G"] | None = None
     for s in range(head.groups):
-        x = drawn
+        first_state, x = first.site(s, first_state, drawn)
         for n, layer in enumerate(layers):
             states[n], x = layer.site(s, states[n], x)
-        assert x is not None  # of the last layer
         head_state, params = head.site(s, head_state, x)
         drawn = draw(s, params)
-    first, *others = zip(layers, states, strict=True)
     return (
-        first[0].close_pixel(first[1], drawn),
-        *(layer.close_pixel(state) for layer, state in others),
+        first.close_pixel(first_state, drawn),
+        *(layer.close_pixel(state) for layer, state in zip(layers, states, strict=True)),
     )
 
 
 def read_row(
-    layers: Sequence[RowLayer[Carry, Context, PyTree]],
+    layers: Sequence[ReadingLayer[Carry, Context, PyTree]],
     head: Head,
     carries: Sequence[Carry],
     contexts: Sequence[Context],

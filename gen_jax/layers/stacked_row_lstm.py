@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from gen_jax.layers.convolution import pick, rows_conv
-from gen_jax.layers.recurrence import LSTMState, RowLSTMContext, RowLSTMLayer, lstm
+from gen_jax.layers.recurrence import LSTMState, RowLSTMBase, RowLSTMContext, lstm
 from gen_jax.layers.site_layer import Groups, grown
 from gen_jax.typing import Array, Float, Int
 
@@ -38,7 +38,7 @@ class StackedResult(NamedTuple):
     """The layer's input."""
 
 
-class StackedRowLSTMLayer(RowLSTMLayer, kw_only=True):
+class StackedRowLSTMLayer(RowLSTMBase, kw_only=True):
     """The same layer, of the same parameters; its memory is the model's."""
 
     def begin_row(self, above: LSTMState) -> RowLSTMContext:
@@ -69,7 +69,7 @@ class StackedRowLSTMLayer(RowLSTMLayer, kw_only=True):
         state = state._replace(inputs=inputs, states=states, cells=grown(state.cells, new.cell))
         return state, x + self.out.site(s, None, states)
 
-    def close_pixel(self, state: StackedPixel, x: None = None) -> StackedResult:
+    def close_pixel(self, state: StackedPixel) -> StackedResult:
         return StackedResult(
             jnp.concatenate([*state.states, *state.cells], axis=-1),
             jnp.concatenate(state.inputs, axis=-1),

@@ -66,7 +66,6 @@ class DiagonalBiLSTM(PixelRNN):
     def begin_block(
         self, carry: PixelRNNCarry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
     ) -> tuple[PixelRNNCarry, PixelRNNContext]:
-        first, context = self.first.begin_row(carry.first)
         # The row above, from right to left, in all layers at once.
         own_pixels = [self.own_pixel(self.scale_row(previous)), *[None] * (self.num_layers - 1)]
         rows = [
@@ -77,11 +76,8 @@ class DiagonalBiLSTM(PixelRNN):
         ]
         above = right_to_left_row(*map(list, zip(*rows, strict=True)))
         # Above row 0 the states are zero, not those of a row of zeros.
-        above = [jnp.where(block > 0, states, 0) for states in above]
-        begun = [
-            layer.begin_row(layer_carry, states)
-            for layer, layer_carry, states in zip(self.layers, carry.layers, above, strict=True)
-        ]
-        carries, contexts = zip(*begun, strict=True)
-        column = jnp.arange(len(previous))
-        return PixelRNNCarry(first, carries), PixelRNNContext(column, context, contexts)
+        carries = tuple(
+            layer_carry._replace(right=jnp.where(block > 0, states, 0))
+            for layer_carry, states in zip(carry.layers, above, strict=True)
+        )
+        return super().begin_block(carry._replace(layers=carries), block, previous)

@@ -136,7 +136,7 @@ class GatedPixelCNN(AutoregressiveModel):
             kernels = jnp.stack([layer.horizontal.left_kernel() for layer in others])
             left += list(jnp.einsum("lbi,lio->lbo", carry.windows, kernels))
         drawn, *pixels = draw_pixel(
-            self.layers, self.head, left, context.gates, context.column, self.scaled(draw)
+            first, others, self.head, left, context.gates, context.column, self.scaled(draw)
         )
         window, windows = push(carry.window, drawn), carry.windows
         if pixels:

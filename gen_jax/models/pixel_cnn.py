@@ -142,5 +142,5 @@ class ResidualBlock(nn.Module, kw_only=True):
         out = x + self.up.site(s, None, activated)
         return ResidualState(rectified, conv, activated), out
 
-    def close_pixel(self, state: ResidualState, x: None = None) -> ClassConvCarry:
+    def close_pixel(self, state: ResidualState) -> ClassConvCarry:
         return self.conv.close_pixel(state.conv)

@@ -55,11 +55,11 @@ class RowLSTM(PixelRNN):
         return StackedRowLSTM(**fields, parent=None)
 
     @property
-    def layer_type(self) -> type[RowLSTMLayer]:
+    def layer_type(self) -> type[RowLSTMLayer] | type[StackedRowLSTMLayer]:
         """Class of the layers."""
         return RowLSTMLayer
 
-    def layer(self) -> RowLSTMLayer:
+    def layer(self) -> RowLSTMLayer | StackedRowLSTMLayer:
         return self.layer_type(
             features=self.rounded_features,
             kernel_size=self.kernel_size,
@@ -144,7 +144,8 @@ class StackedRowLSTM(RowLSTM):
         kernels = jnp.stack([layer.gates.left_kernel() for layer in self.layers])
         left = jnp.einsum("lbi,lio->lbo", carry.windows, kernels)
         first, *pixels = draw_pixel(
-            (self.first, *self.layers),
+            self.first,
+            self.layers,
             self.head,
             (carry.first, *left),
             (context.first, *context.layers),

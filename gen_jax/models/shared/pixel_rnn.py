@@ -11,6 +11,7 @@ convolution, to which all layers add; in PixelCNN also into every 3 × 3 convolu
 conditional Gated PixelCNN.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,9 +19,9 @@ import jax.numpy as jnp
 from gen_jax import checks
 from gen_jax.layers.class_conv import ClassConv, ClassConvCarry
 from gen_jax.layers.convolution import Head
-from gen_jax.layers.site_layer import draw_pixel, read_row
+from gen_jax.layers.site_layer import RowLayer, SiteLayer, draw_pixel, read_row
 from gen_jax.models.shared.autoregressive import AutoregressiveModel
-from gen_jax.typing import Array, Carry, Context, Draw, Float, Int, Integer, Labels
+from gen_jax.typing import Array, Carry, Context, Draw, Float, Int, Integer, Labels, PyTree
 
 
 class PixelRNNCarry(NamedTuple):
@@ -46,8 +47,8 @@ class PixelRNNContext(NamedTuple):
 class PixelRNN(AutoregressiveModel):
     """Base of the three. A subclass gives its `layer` and its whole-image view.
 
-    A layer's next-site view is that of `SiteLayer`, and `begin_row(carry)`, which gives its carry
-    and its context for a row.
+    `init_carry` and `begin_block` are for layers that are a `RowLayer`, `read_row` for those that
+    are a `ReadingLayer`; a subclass whose layers are no more than a `SiteLayer` has its own.
     """
 
     num_layers: int = 7
@@ -64,7 +65,7 @@ class PixelRNN(AutoregressiveModel):
         if self.head_features is not None:
             checks.whole("head_features", self.head_features, 1)
 
-    def layer(self) -> Any:
+    def layer(self) -> SiteLayer[Carry, Context, PyTree]:
         """One of the layers between the first convolution and the head."""
         raise NotImplementedError
 
@@ -79,7 +80,8 @@ class PixelRNN(AutoregressiveModel):
             num_classes=self.num_classes,
             dtype=self.dtype,
         )
-        self.layers = [self.layer() for _ in range(self.num_layers)]
+        # The subclass knows of what type, and calls what other layers do not have.
+        self.layers: Sequence[Any] = [self.layer() for _ in range(self.num_layers)]
         hidden = self.round_up(self.head_features or 2 * width)
         self.head = Head(
             in_features=2 * width,
@@ -90,7 +92,7 @@ class PixelRNN(AutoregressiveModel):
         )
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> PixelRNNCarry:
-        layers = (self.first, *self.layers)
+        layers: tuple[RowLayer[Carry, Context, PyTree], ...] = (self.first, *self.layers)
         first, *others = (layer.init_carry(self.image_shape[1], batch, labels) for layer in layers)
         return PixelRNNCarry(first, tuple(others))
 
@@ -99,9 +101,10 @@ class PixelRNN(AutoregressiveModel):
     ) -> tuple[PixelRNNCarry, PixelRNNContext]:
         # Rows above the image are zeros in the carry.
         first, context = self.first.begin_row(carry.first)
+        layers: Sequence[RowLayer[Carry, Context, PyTree]] = self.layers
         begun = [
             layer.begin_row(layer_carry)
-            for layer, layer_carry in zip(self.layers, carry.layers, strict=True)
+            for layer, layer_carry in zip(layers, carry.layers, strict=True)
         ]
         carries, contexts = zip(*begun, strict=True)
         column = jnp.arange(len(previous))
@@ -109,7 +112,8 @@ class PixelRNN(AutoregressiveModel):
 
     def step(self, carry: PixelRNNCarry, context: PixelRNNContext, draw: Draw) -> PixelRNNCarry:
         first, *layers = draw_pixel(
-            (self.first, *self.layers),
+            self.first,
+            self.layers,
             self.head,
             (carry.first, *carry.layers),
             (context.first, *context.layers),
