@@ -239,7 +239,8 @@ def generate(
 
     Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
-    return _generate(model, request, method, precision, _is_tempered(model, request))
+    with matmul_precision(precision):
+        return _generate(model, request, method, _is_tempered(model, request))
 
 
 def _is_tempered(model: Model, request: Request) -> bool:
@@ -250,14 +251,7 @@ def _is_tempered(model: Model, request: Request) -> bool:
     return bool(np.asarray(temperature) > 0)
 
 
-def _generate(
-    model: Model, request: Request, method: Method, precision: Precision, tempered: bool
-) -> Generation:
-    with matmul_precision(precision):
-        return _in_precision(model, request, method, tempered)
-
-
-def _in_precision(model: Model, request: Request, method: Method, tempered: bool) -> Generation:
+def _generate(model: Model, request: Request, method: Method, tempered: bool) -> Generation:
     of, labels, temperature = traits(model), request.labels, jnp.asarray(request.temperature)
     per_site = (len(request.ids), -1, of.values_per_site)
     known = jnp.zeros(request.given.shape, bool) if request.known is None else request.known
@@ -326,7 +320,8 @@ def _spread(
     tempered: bool,
 ) -> Generation:
     def local(request: Request) -> Generation:
-        result = _generate(model, request, method, precision, tempered)
+        with matmul_precision(precision):
+            result = _generate(model, request, method, tempered)
         return Generation(result.images, result.passes[None])
 
     if mesh is not None:

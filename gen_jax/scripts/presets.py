@@ -102,13 +102,7 @@ _row_lstm_mnist = dataclasses.replace(
     optimizer=dataclasses.replace(_mnist_training.optimizer, ema_decay=0.9995),
 )
 # Eleven and a half epochs: two hours of one CPU core.
-_diagonal_bilstm_mnist = dataclasses.replace(
-    _mnist_training,
-    steps=36_000,
-    eval_every=3000,
-    log_every=100,
-    optimizer=dataclasses.replace(_mnist_training.optimizer, ema_decay=0.9995),
-)
+_diagonal_bilstm_mnist = dataclasses.replace(_row_lstm_mnist, steps=36_000)
 
 # For one accelerator.
 _cifar10_training = TrainConfig(
