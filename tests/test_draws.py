@@ -218,3 +218,17 @@ def test_given_stands_where_known(likelihood, channels):
         other = np.where(known, given, (given + 1) % likelihood.levels)
         again = draw(likelihood, channels, params, noise, temperature, other, known)
         np.testing.assert_array_equal(drawn, again)
+
+
+@pytest.mark.parametrize("levels", [2, 32, 33, 256])
+def test_a_softmax_is_drawn_by_its_cumulative_sums(x64, levels):
+    """However many levels there are; at temperature 0 the first of the largest logits."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(64, levels)) * 3
+    noise = rng.random((64, 1))
+    drawn = draw(Categorical(levels), 1, logits, noise, 1.0)[:, 0]
+    cumulative = special.softmax(logits, axis=-1).cumsum(axis=-1)
+    np.testing.assert_array_equal(drawn, (cumulative <= noise).sum(axis=-1))
+    tied = np.round(logits)
+    drawn = draw(Categorical(levels), 1, tied, noise, 0.0)[:, 0]
+    np.testing.assert_array_equal(drawn, tied.argmax(axis=-1))

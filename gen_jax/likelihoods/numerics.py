@@ -5,6 +5,9 @@ import jax.numpy as jnp
 from gen_jax import checks
 from gen_jax.typing import Array
 
+_FEW = 32
+"""Up to so many weights every cumulative sum is added up by itself."""
+
 
 def set_whole(likelihood: object, name: str, least: int, most: int | None = None) -> None:
     """A field as an int: NumPy's have another type, and so another program."""
@@ -39,9 +42,20 @@ def log1mexp(log_x: Array) -> Array:
 def inverse_cdf(logits: Array, u: Array, temperature: Array) -> Array:
     """The level at which the cumulative probability passes u; the mode at temperature 0."""
     positive = temperature > 0
-    weights = jnp.exp(temper(logits, temperature))
-    cumulative = jnp.cumsum(weights, axis=-1)
+    tempered = temper(logits, temperature)
+    # At temperature 0 all weight lies on the largest logit, and sums before it do not pass 0.
+    weights = jnp.exp(jnp.where(positive | (tempered == 0), tempered, -jnp.inf))
+    cumulative = _cumulative(weights)
     # Against u times the last sum: rounding can never push past a level of positive weight.
-    threshold = u[..., None] * cumulative[..., -1:]
-    drawn = jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
-    return jnp.where(positive, drawn, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+    threshold = jnp.where(positive, u, 0)[..., None] * cumulative[..., -1:]
+    return jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
+
+
+def _cumulative(weights: Array) -> Array:
+    """Sums along the last axis, of every weight and those before it."""
+    count = weights.shape[-1]
+    if count > _FEW:
+        return jnp.cumsum(weights, axis=-1)
+    # Each sum by itself: XLA fuses that with what stands around it, and no cumsum.
+    up_to = jnp.tri(count, dtype=bool).reshape((1,) * (weights.ndim - 1) + (count, count))
+    return jnp.sum(jnp.where(up_to, weights[..., None, :], 0), axis=-1)
