@@ -49,6 +49,8 @@ class Options:
     """Which samplers; by default all that the model has."""
     image_sizes: tuple[int, ...] = ()
     """Heights (and widths) to repeat the scan at, to see the cost grow with the sites."""
+    known_rows: int = 0
+    """Completing too, from so many rows at the top, against drawing all; all methods but naive."""
     naive_sites: int = 8
     """Sites that naive sampling is timed on."""
     repeats: int = 7
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         run = runs.open_run(options.workdir)
         assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
         model, variables = runs.autoregressive(run.model), run.variables
+    checks.whole("known_rows", options.known_rows, 0, model.image_shape[0])
     there = methods_of(model)
     for method in options.methods:
         checks.choice("methods", method, there)
@@ -132,7 +135,15 @@ def _measure(
             draw, variables, jax.random.key(1), images, labels, options=xla_options
         )
         passes = int(sampler()[1])  # and a warm-up
-        times = timing.in_turn(one_pass, sampler, repeats=options.repeats)
+        calls = [one_pass, sampler]
+        if options.known_rows and method != "naive":
+            completing = _sampler(model, method, sites, options.known_rows)
+            completer, _ = timing.compile_call(
+                completing, variables, jax.random.key(1), images, labels, options=xla_options
+            )
+            completer()
+            calls.append(completer)
+        times = timing.in_turn(*calls, repeats=options.repeats)
         times[:, 1] /= share
         seconds = float(np.median(times[:, 1]))
         row["methods"][method] = {
@@ -144,6 +155,9 @@ def _measure(
             "passes": num_sites if method == "naive" else passes,
             "timed_sites": sites if method == "naive" else num_sites,
         }
+        if len(calls) == 3:
+            over_all = float(np.median(times[:, 2] / times[:, 1]))
+            row["methods"][method]["completing_over_all"] = over_all
     if "naive" in row["methods"]:
         naive = row["methods"]["naive"]["seconds"]
         for result in row["methods"].values():
@@ -185,15 +199,17 @@ def traffic(model: models.ImageTransformer, num_parameters: int, batch: int) -> 
     return read, cells * key_and_value + parameters
 
 
-def _sampler(model: Any, method: sampling.Method, naive_sites: int) -> Callable[..., Any]:
-    """A sampler of whole images, or of the first sites for naive, from blank canvases."""
+def _sampler(
+    model: Any, method: sampling.Method, naive_sites: int, known_rows: int = 0
+) -> Callable[..., Any]:
+    """A sampler of what is below the known rows; for naive, of the first sites."""
 
     def draw(variables: Any, key: Any, images: Any, labels: Any) -> Any:
         per_site = (len(images), -1, model.values_per_site)
-        given = jnp.zeros_like(images).reshape(per_site)
-        known = jnp.zeros(given.shape, bool)
+        given = images.reshape(per_site)
+        known = jnp.zeros(images.shape, bool).at[:, :known_rows].set(True).reshape(per_site)
         noise = sampling.site_noise(model, key, jnp.arange(len(images)))
-        canvas = Canvas(noise, given, known, completing=False)
+        canvas = Canvas(noise, given, known, completing=known_rows > 0)
         draw: Any = METHODS[method]
         if method == "naive":
             draw = functools.partial(draw, num_sites=naive_sites)
@@ -211,7 +227,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"{parameters}, {environment['device']}, {how}")
     for column in (
         "image", "batch", "one pass, s", "arithmetic, s", "traffic, s", "method", "s", "images/s",
-        "/ pass", "/ floor", "passes", "x naive", "compile, s",
+        "/ pass", "/ floor", "passes", "x naive", "completing / all", "compile, s",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
@@ -231,6 +247,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
                 f"{result['over_floor']:.2f}",
                 str(result["passes"]),
                 f"{result['over_naive']:.1f}" if "over_naive" in result else "",
+                f"{result['completing_over_all']:.2f}" if "completing_over_all" in result else "",
                 f"{result['compile_seconds']:.1f}",
             )
     Console(width=None if sys.stdout.isatty() else 220).print(table)

@@ -24,6 +24,7 @@ def test_measures_every_method(tmp_path):
         "8",
         "--repeats=2",
         "--naive-sites=3",
+        "--known-rows=3",
         "--precision=highest",
         f"--output={tmp_path}",
     )
@@ -39,6 +40,10 @@ def test_measures_every_method(tmp_path):
         for method in row["methods"].values():
             assert method["images_per_second"] == pytest.approx(row["batch"] / method["seconds"])
             assert method["compile_seconds"] > 0
+        completed = {
+            name for name in row["methods"] if "completing_over_all" in row["methods"][name]
+        }
+        assert completed == {"scan", "fixed_point", "block_fixed_point"}
     assert (tmp_path / "sampling.png").stat().st_size > 1000
 
 
