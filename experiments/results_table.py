@@ -50,7 +50,7 @@ def with_table(text: str, path: Path = PAGE) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{path} has no place for the table: {BEGIN} … {END}")
+        raise ValueError(f"{path} has no place for the table; accepted: {BEGIN} … {END}")
     return f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
 
 

@@ -7,6 +7,8 @@ at: such levels and labels give NaN instead (`in_range`, `nan_unless`).
 import contextlib
 import difflib
 import math
+import os
+import pathlib
 from collections.abc import Collection, Mapping
 from typing import TypeAlias, get_args
 
@@ -87,6 +89,31 @@ def wholes(name: str, value: object, least: int, length: int | None = None) -> t
     if (length is not None and len(items) != length) or not items or min(items) < least:
         raise ValueError(f"{name} is {shown}; accepted: {bounds}")
     return tuple(int(x) for x in items)
+
+
+def expanded(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path with its ~ expanded. ValueError for a user that is not there."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{name} is {os.fspath(path)!r}, of a user without a home folder; accepted: other paths"
+        ) from None
+
+
+def unreadable(what: object, error: Exception) -> ValueError:
+    """What to raise where reading a file or a folder ended in `error`, its reason in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    else:  # of a damaged file it is of any type: RuntimeError, BadZipFile, …
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reason = kind + (str(error).splitlines() or [""])[0]
+    return ValueError(f"{what} cannot be read: {reason}; accepted: what is whole and readable")
+
+
+def missing(what: str, name: str, accepted: str) -> ValueError:
+    """What to raise for what lacks a field that it must have."""
+    return ValueError(f"{what} has no {name}; accepted: {accepted}")
 
 
 def plain(value: object) -> object:
@@ -251,9 +278,11 @@ def same_shapes(variables: object, expected: Variables, model: str) -> None:
         for path in [*wanted, *found]:
             name = f"variables[{collection!r}]{path}"
             if path not in found:
-                raise ValueError(f"{name} is missing; {model} has it, {wanted[path]}")
+                raise ValueError(f"{name} is missing; accepted: {wanted[path]}, by {model}")
             if path not in wanted:
-                raise ValueError(f"{name} is no parameter of {model}; it has {len(wanted)} others")
+                raise ValueError(
+                    f"{name} is no parameter of {model}; accepted: the {len(wanted)} that it has"
+                )
             if found[path] != wanted[path]:
                 raise ValueError(f"{name} has shape {found[path]}; accepted: {wanted[path]}")
 

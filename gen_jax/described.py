@@ -5,18 +5,23 @@ A class or function is its name; where an object lies in memory is nothing of it
 
 import dataclasses
 import functools
+import inspect
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.typing import Json
 
+T = TypeVar("T")
+
+_FLAX = ("parent", "name")  # fields of every Module
 _PUBLIC = (jax.nn, jax.numpy, jax.lax)
 
 
@@ -39,11 +44,26 @@ def function(value: object) -> Json:
 def fields(thing: object) -> Json:
     """The fields of a dataclass; of anything else what it says of itself, if it says anything."""
     if dataclasses.is_dataclass(thing):
-        flax = ("parent", "name") if isinstance(thing, nn.Module) else ()
+        flax = _FLAX if isinstance(thing, nn.Module) else ()
         names = [field.name for field in dataclasses.fields(thing) if field.name not in flax]
         return {name: plain(getattr(thing, name)) for name in names}
     said = repr(thing)
     return {} if type(thing).__repr__ is object.__repr__ else {"repr": _without_address(said)}
+
+
+def built(kind: type[T], fields: Mapping[str, Any]) -> T:
+    """An object of a dataclass. ValueError for a field that it does not have, lacks or refuses."""
+    known = {k: v for k, v in inspect.signature(kind).parameters.items() if k not in _FLAX}
+    for name in fields:
+        if name not in known:
+            raise checks.missing(kind.__name__, f"field {name!r}", ", ".join(known))
+    for name, parameter in known.items():
+        if name not in fields and parameter.default is parameter.empty:
+            raise checks.missing(kind.__name__, name, "all fields, as to_dict gives them")
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
 
 
 def plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""What the source keeps to everywhere: how fields are documented, and how layers are made."""
+"""What the source keeps to everywhere: how fields are documented, layers made, errors worded."""
 
 import ast
 import importlib
@@ -67,3 +67,43 @@ def test_a_layer_takes_keywords(name):
     """A row of integers would not say which are features, groups or a reach."""
     parameters = inspect.signature(LAYERS[name]).parameters.values()
     assert not [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+
+
+# Messages without "accepted", by file, and why.
+OTHER_WORDING = {
+    "pretrained/weights.py": "the reason alone: who calls it knows which file is damaged",
+}
+
+
+def errors_in(tree):
+    """Every ValueError and TypeError that is made, and the handler that it is made in, if any."""
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    within = {id(node): handler for handler in handlers for node in ast.walk(handler)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name("ValueError" | "TypeError")):
+                yield node, within.get(id(node))
+
+
+def passes_on(error, handler):
+    """Whether it is what an error of this kind said, with where before it."""
+    match error.args, handler:
+        case [ast.JoinedStr([*_, ast.FormattedValue(said)])], ast.ExceptHandler(kind, str(name)):
+            caught = ast.unparse(kind).strip("()").split(", ")
+            return name in ast.unparse(said) and {*caught} <= {"ValueError", "TypeError"}
+    return False
+
+
+def test_every_error_says_what_is_accepted():
+    wrong, exempt = [], set()
+    for file in PACKAGE.rglob("*.py"):
+        name = str(file.relative_to(PACKAGE))
+        for error, handler in errors_in(ast.parse(file.read_text())):
+            if "accepted" in ast.unparse(error) or passes_on(error, handler):
+                continue
+            if name in OTHER_WORDING:
+                exempt.add(name)
+            else:
+                wrong.append(f"{name}:{error.lineno}: {ast.unparse(error)}")
+    assert not wrong
+    assert exempt == OTHER_WORDING.keys()

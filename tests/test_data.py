@@ -241,9 +241,9 @@ def test_the_fingerprint_follows_content(tmp_path: Path):
             "binarize is 'static'; accepted, with values='levels', .*: None",
         ),
         ({"values": "levels", "maximum": 3}, "maximum is 3; accepted, with values='levels'"),
-        ({"name": "~no_such_user/x"}, "data set '~no_such_user/x': there is no home folder"),
-        ({"name": "~no_such_user/x.npz"}, "there is no home folder of that user"),
-        ({"name": "mnist", "data_dir": "~no_such_user"}, "data_dir '~no_such_user': there is no"),
+        ({"name": "~no_such_user/x"}, "name is '~no_such_user/x', of a user without a home"),
+        ({"name": "~no_such_user/x.npz"}, "of a user without a home folder; accepted"),
+        ({"name": "mnist", "data_dir": "~no_such_user"}, "data_dir is '~no_such_user', of a user"),
         ({"name": "x" * 5000}, "File name too long"),
         ({"size": (100_000, 100_000)}, "digits: 1,797 images of 100000 x 100000 x 1 would take"),
     ],
@@ -355,7 +355,7 @@ def test_a_range_that_is_probably_another_is_a_warning(tmp_path: Path):
     with pytest.warns(data.DataWarning, match=r"a.npz: values are .*largest value 16; set values="):
         data.load(tiles)
     with pytest.raises(
-        ValueError, match=r"levels is 17, which quantises .* is 16: set values='levels' if"
+        ValueError, match=r"levels is 17, which quantises .* is 16; accepted: values='levels' if"
     ):
         data.load(DataConfig(tiles, levels=17))
     dark = save_npz(tmp_path / "b.npz", images=gray(30) // 3)

@@ -89,7 +89,7 @@ def test_unnamed_arrays(tmp_path: Path):
     assert dataset.num_classes == 3
     np.testing.assert_array_equal(np.sort(every(dataset), axis=None), np.sort(gray(20), axis=None))
     np.savez(path, gray(20), COUNT, gray(5), COUNT[:5])
-    with pytest.raises(ValueError, match=r"several arrays .*'arr_0', 'arr_2': .*'test_images'"):
+    with pytest.raises(ValueError, match=r"several arrays .*'arr_0', 'arr_2'; .*'test_images'"):
         data.load(str(path))
 
 
@@ -177,10 +177,10 @@ WIDE = gray(20).astype(np.uint16) * 256
     [
         (
             {"text": np.array(["a"])},
-            r"no array 'images' .*: found text <U1 \[1\]",
+            r"holds text <U1 \[1\]; accepted: an array of images",
         ),
-        ({"test_images": gray(9)}, r"no array 'images' .*: found test_images uint8 \[9, 6, 5\]"),
-        ({}, "found none"),
+        ({"test_images": gray(9)}, r"holds test_images uint8 \[9, 6, 5\]; accepted: "),
+        ({}, "holds no arrays; accepted: "),
         ({"images": gray(9) / 255}, "images have dtype float64; accepted: uint8"),
         ({"images": gray(9)[:, 0]}, r"shape \(9, 5\); accepted: \[N, H, W\]"),
         ({"images": gray(0)}, r"shape \(0, 6, 5\)"),
@@ -197,7 +197,10 @@ WIDE = gray(20).astype(np.uint16) * 256
             {"images": gray(20), "labels": COUNT * 10**18},
             "labels go up to 2000000000000000000",
         ),
-        ({"images": gray(20), "labels": COUNT * 2**40}, "only 3 differ: number them"),
+        (
+            {"images": gray(20), "labels": COUNT * 2**40},
+            "only 3 differ; accepted: numbers from 0 on",
+        ),
         ({"images": gray(9, (3, 6, 5))}, r"\[N, C, H, W\]: images.transpose\(0, 2, 3, 1\) mends"),
         ({"images": gray(9, (1, 28, 28))}, r"\[N, C, H, W\]: images.transpose"),
         ({"images": gray(6, (5, 3, 20))}, r"\[H, W, C, N\]: images.transpose\(3, 0, 1, 2\) mends"),
@@ -211,16 +214,22 @@ WIDE = gray(20).astype(np.uint16) * 256
         ({"train_images": BITS > 0, "test_images": BITS * 255}, "hold 0 and 1, others 0 and 255"),
         ({"images": np.stack([BITS[0], BITS[1] * 255] * 5)}, "hold 0 and 1, others 0 and 255"),
         ({"train_images": BITS, "test_images": gray(9)}, r"range \(train 0 to 1, test 0 to 2"),
-        ({"train_images": gray(9), "test_images": gray(9, (6, 5, 3))}, "differ in channels"),
+        (
+            {"train_images": gray(9), "test_images": gray(9, (6, 5, 3))},
+            "accepted: one number of channels",
+        ),
         (
             {"x": gray(9), "data": gray(9)},
             r"several arrays .* the images of train: 'x', 'd",
         ),
         ({"images": gray(2)}, "what leaves one of the 2 images"),
-        ({"train_images": gray(9), "test_images": gray(9, (5, 5))}, "images of .* differ in size"),
+        (
+            {"train_images": gray(9), "test_images": gray(9, (5, 5))},
+            "images of .* have sizes .*; accepted: one size",
+        ),
         (
             {"train_images": gray(9), "test_images": gray(9), "test_labels": np.arange(9)},
-            "labels must be given for every split or for none",
+            "labels of test; accepted: labels of every split, or of none",
         ),
     ],
 )
@@ -235,7 +244,7 @@ def test_a_truncated_npz(tmp_path: Path, keep: float):
     path = Path(save_npz(tmp_path / "a.npz", images=gray(30)))
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep == 0.5 else int(keep)])
-    with pytest.raises(ValueError, match=r"a.npz cannot be read, is it complete\?"):
+    with pytest.raises(ValueError, match=r"a.npz cannot be read: .*; accepted: .* whole"):
         data.load(DataConfig(str(path)))
 
 

@@ -149,7 +149,9 @@ def test_icons_drawn_in_alpha_are_not_a_black_set(tmp_path: Path):
         return Image.fromarray(pixels)
 
     path = saved(tmp_path, make)
-    with pytest.raises(ValueError, match=r"are black: .* transparency: set background='white'"):
+    with pytest.raises(
+        ValueError, match=r"are black, .* transparency; accepted: background='white'"
+    ):
         data.load(path)
     assert len(values(data.load(DataConfig(path, background="white")))) > 50
 

@@ -99,7 +99,7 @@ def test_tfds_version_and_config_are_found(tmp_path: Path):
         folder = write_tfds(tmp_path / config / "1.0.0", {"train": gray(count, (6, 5, 1))})
         shutil.copytree(folder, tmp_path / "many" / config / "1.0.0")
     assert len(data.load(DataConfig("many/b", str(tmp_path))).train) == 16
-    with pytest.raises(ValueError, match=r"several configs .* \['many/a', 'many/b'\]"):
+    with pytest.raises(ValueError, match=r"several configs .* many/a, many/b$"):
         data.load(DataConfig("many", str(tmp_path)))
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_tfds_set(tmp_path: Path, damage: Callable[[Path], None]):
     folder = write_tfds(tmp_path / "tiny" / "1.0.0", {"train": gray(200, (6, 5, 1))})
     data.load(DataConfig("tiny", data_dir=str(tmp_path)))
     damage(folder)
-    with pytest.raises(ValueError, match=r"1.0.0 cannot be read, is it complete\?") as error:
+    with pytest.raises(ValueError, match=r"1.0.0 cannot be read: .*; accepted: .* whole") as error:
         data.load(DataConfig("tiny", data_dir=str(tmp_path)))
     assert "\n" not in str(error.value)
 
@@ -187,9 +187,9 @@ def test_names_of_classes_and_splits_that_are_not_used(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"with_image": False}, r"has no image among its features \['label'\]"),
+        ({"with_image": False}, "has the features label; accepted: one of images"),
         ({"dtype": "uint16"}, "has images of uint16; accepted: uint8"),
-        ({"file_format": "tfrecord"}, "is not prepared as array_record, but as tfrecord"),
+        ({"file_format": "tfrecord"}, "is prepared as tfrecord; accepted: array_record"),
     ],
 )
 def test_a_tfds_set_that_does_not_fit(tmp_path: Path, options: dict, message: str):
@@ -204,7 +204,7 @@ def test_tfds_splits_that_do_not_fit(tmp_path: Path):
         return data.load(DataConfig(name, data_dir=str(tmp_path), **options))
 
     images = gray(10, (6, 5, 1))
-    with pytest.raises(ValueError, match=r"no split 'train': found \['test'\]"):
+    with pytest.raises(ValueError, match="the splits test; accepted: train"):
         load("a", {"test": images})
     with pytest.raises(
         ValueError, match="test is 3, but b has its own test split of 10; accepted: None"

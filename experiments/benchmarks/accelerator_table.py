@@ -44,7 +44,7 @@ def with_table(page: str, result: dict[str, Any]) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"the page has no place for the table: {BEGIN} … {END}")
+        raise ValueError(f"the page has no place for the table; accepted: {BEGIN} … {END}")
     return f"{before}{BEGIN}\n\n{markdown(result)}\n{END}{after}"
 
 

@@ -104,7 +104,10 @@ def sampler(sizes: Sizes, device: str = "cpu") -> Callable[..., Any]:
         import torch  # pyright: ignore[reportMissingImports]
         import transformers  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError(f"{error}: pip install torch transformers") from error
+        raise ValueError(
+            f"PyTorch and Transformers are not both installed: {error}; accepted: after "
+            "pip install torch transformers"
+        ) from error
     config = transformers.ImageGPTConfig(
         vocab_size=sizes.levels + 1,  # and the token that an image starts with
         n_positions=sizes.num_tokens,

@@ -107,7 +107,10 @@ def jaxpr_flops(jaxpr: Jaxpr) -> int:
             outputs = shapes[1][params["dimension_numbers"].rhs_spec[0]]
             total += 2 * math.prod(shapes[1]) // outputs * math.prod(shapes[-1])
         elif name == "while":
-            raise ValueError("the arithmetic of a while loop cannot be counted beforehand")
+            raise ValueError(
+                "function has a while loop, whose arithmetic cannot be counted beforehand; "
+                "accepted: scans"
+            )
         elif name == "cond":
             total += max(jaxpr_flops(branch.jaxpr) for branch in params["branches"])
         else:

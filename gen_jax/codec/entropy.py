@@ -101,7 +101,8 @@ def constriction() -> ModuleType:
         return importlib.import_module("constriction")
     except ImportError as error:
         raise ValueError(
-            "the codec needs the package constriction: pip install 'gen_jax[codec]'"
+            "the package constriction, which the codec needs, is not installed; "
+            "accepted: after pip install 'gen_jax[codec]'"
         ) from error
 
 

@@ -90,17 +90,21 @@ class Pixels:
                 "1 or 3"
             )
         if len(channels) > 1 and channels != {1, 3}:
-            raise ValueError(f"images of {config.name} differ in channels: {sorted(channels)}")
+            few, many = sorted(channels)
+            raise ValueError(
+                f"images of {config.name} have {few} and {many} channels; accepted: one number of "
+                "them, or 1 and 3"
+            )
         if config.size is None and image.shape[:2] != first.shape[:2]:
             shapes = sorted((first.shape[:2], image.shape[:2]))
             raise ValueError(
-                f"images of {config.name} differ in size, such as {shapes[0]} and {shapes[1]}:"
-                " set size to (height, width)"
+                f"images of {config.name} have sizes {shapes[0]} and {shapes[1]}; accepted: one "
+                "size, or a size to bring them to, size=(height, width) (--data.size)"
             )
         if image.dtype != first.dtype and config.values == "intensity" and config.maximum is None:
             raise ValueError(
-                f"{config.name} has images of 8 bits and of 16 bits, which differ in white: convert"
-                " one kind, or set maximum to what is white in both"
+                f"{config.name} has images of 8 bits and of 16 bits, which differ in white; "
+                "accepted: one kind, or maximum set to what is white in both"
             )
 
     def _is_two_valued(self, image: np.ndarray, largest: int) -> bool:
@@ -127,8 +131,8 @@ class Pixels:
         config, high = self.config, max(self._highs)
         if len(self._highs) > 1:
             raise ValueError(
-                f"some images of {config.name} hold 0 and {min(self._highs)}, others 0 and {high}:"
-                " bring them to one, or set values='levels' if these are levels"
+                f"some images of {config.name} hold 0 and {min(self._highs)}, others 0 and {high}; "
+                "accepted: one range for all, or values='levels' if these are levels"
             )
         stored = [image for images in self._images.values() for image in images]
         one_channel = all((image == image[..., :1]).all() for image in stored)
@@ -152,19 +156,19 @@ class Pixels:
         if config.maximum is None and 1 in self._largest.values() and largest > 1:
             ranges = ", ".join(f"{key} 0 to {value}" for key, value in self._largest.items())
             raise ValueError(
-                f"the splits of {config.name} differ in range ({ranges}): bring them to one, or set"
-                " values='levels' if these are levels"
+                f"the splits of {config.name} differ in range ({ranges}); accepted: one range, or "
+                "values='levels' if these are levels"
             )
         if largest > white:
             raise ValueError(
                 f"maximum is {white}; accepted, for the largest value of {config.name}: {largest} "
                 "and more"
             )
-        remedy = "set values='levels' if they are levels, or maximum to what is white"
         if config.maximum is None and 0 < largest < (config.levels or 0) <= white:
             raise ValueError(
                 f"levels is {config.levels}, which quantises intensities of 0 to {white}, but the "
-                f"largest value of {config.name} is {largest}: {remedy}"
+                f"largest value of {config.name} is {largest}; accepted: values='levels' if they "
+                "are levels, or maximum set to what is white"
             )
         note = f"values are intensities: 0 is black, {white} white, the largest value {largest}"
         if self.black:
@@ -173,6 +177,7 @@ class Pixels:
             # Quantised or binarized, such a set loses what it has.
             lossy = config.levels is not None or config.binarize is not None
             kept = self.doubts if lossy or 8 * largest < white else self.notes
+            remedy = "set values='levels' if they are levels, or maximum to what is white"
             kept.append(f"{note}; {remedy}")
         else:
             self.notes.append(note)

@@ -101,10 +101,8 @@ def from_dict(config: Json) -> ImageModel:
     likelihood = dict(likelihood)
     likelihood_type = _look_up(LIKELIHOODS, likelihood.pop("name", None), "likelihood")
     fields: Json = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    try:
-        return model(likelihood=likelihood_type(**likelihood), **fields)
-    except TypeError as error:
-        raise ValueError(f"not a {model.__name__}: {error}") from error
+    built = described.built(likelihood_type, likelihood)
+    return described.built(model, {"likelihood": built, **fields})
 
 
 def _look_up(table: Mapping[str, type[T]], name: object, kind: str) -> type[T]:

@@ -7,11 +7,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from gen_jax import checks
 from gen_jax.fields import check_fields
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models import MODELS
 
 FORMAT = "gen_jax card 1"
+_CARDS = "the card of a model, as gen_jax publish writes it"
 
 Precision: TypeAlias = Literal["float16", "float32"]
 
@@ -123,9 +125,9 @@ def read(path: pathlib.Path) -> Card:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from error
+        raise checks.unreadable(where, error) from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{where} is no card of a model: it is no JSON object")
+        raise ValueError(f"{where} is no JSON object; accepted: {_CARDS}")
     _check_complete(Card, fields, where)
     check_fields(Card, fields, f"{where}: ")
     _check_model(fields["run"].get("model"), f"{where}: run.model")
@@ -165,7 +167,7 @@ def _check_complete(kind: type, fields: Any, where: str, prefix: str = "") -> No
     for field in dataclasses.fields(kind):
         name = prefix + field.name
         if field.name not in fields:
-            raise ValueError(f"{where} has no {name}")
+            raise checks.missing(where, name, _CARDS)
         value = fields[field.name]
         if field.name in _PARTS or field.type == dict[str, Any]:
             if not isinstance(value, dict):

@@ -71,7 +71,9 @@ def load(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: run.model: {' '.join(str(error).split())}") from error
     if model is not None and model != own:
-        raise ValueError(f"{name} is another model: {_difference(own, model)}")
+        raise ValueError(
+            f"{name} is another model: {_difference(own, model)}; accepted: an equal model, or none"
+        )
     variables = {"params": _read(path.with_suffix(".safetensors"), said.weights.sha256)}
     try:
         checks.same_shapes(variables, {"params": expected["params"]}, "the model of its card")
@@ -84,13 +86,15 @@ def _read(path: pathlib.Path, sha256: str) -> Params:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise checks.unreadable(path, error) from error
     if weights.digest(content) != sha256:
-        raise ValueError(f"{path} is damaged, or not of its card: its content is another")
+        raise ValueError(
+            f"{path} is damaged, or not of its card; accepted: the file published with the card"
+        )
     try:
         return weights.from_bytes(content)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise checks.unreadable(path, error) from error
 
 
 def _initialise(model: Model) -> Callable[[Key], Variables]:

@@ -21,7 +21,9 @@ def to_bytes(params: Params, dtype: Precision) -> bytes:
         with np.errstate(over="ignore"):
             rounded[name] = np.ascontiguousarray(np.asarray(value).astype(dtype))
         if not np.isfinite(rounded[name]).all():
-            raise ValueError(f"the parameter {name} is not finite in {dtype}")
+            raise ValueError(
+                f"the parameter {name} is not finite in {dtype}; accepted: finite numbers"
+            )
     return save(rounded)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from gen_jax import figures, sampling
+from gen_jax import checks, figures, sampling
 from gen_jax.scripts import cli, drawing, results, runs
 
 Part: TypeAlias = Literal["top", "left", "centre", "checkerboard"]
@@ -94,7 +94,7 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
         try:
             known = np.load(options.mask, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"cannot read the mask {options.mask}: {error}") from error
+            raise checks.unreadable(f"mask {options.mask!r}", error) from error
         if not isinstance(known, np.ndarray):
             known.close()
             raise ValueError(

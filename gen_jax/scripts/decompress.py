@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from gen_jax import codec
+from gen_jax import checks, codec
 from gen_jax.scripts import cli, results, runs
 
 
@@ -67,7 +67,7 @@ def _read(file: str) -> bytes:
                 content += stream.read()
         codec.parse(content)
     except OSError as error:
-        raise ValueError(f"cannot read {file}: {error.strerror}") from error
+        raise checks.unreadable(file, error) from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return content

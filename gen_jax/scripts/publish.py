@@ -132,14 +132,17 @@ def _destination(options: Options) -> Path:
         folder = results.writable(pretrained.FOLDER)
     else:
         raise ValueError(
-            f"{pretrained.FOLDER} is not in a checkout of gen_jax: name a folder with --output"
+            f"{pretrained.FOLDER} is not in a checkout of gen_jax; accepted: a folder, by --output"
         )
     path = folder / f"{options.name}.json"
     there = [p for p in (path, path.with_suffix(".safetensors")) if os.path.lexists(p)]
     if there and not _is_card(path):
-        raise ValueError(f"{there[0]} was not published, and is not replaced; move it away")
+        raise ValueError(
+            f"{there[0]} was not published, and is not replaced; accepted: another name, or "
+            "the folder without it (move it away)"
+        )
     if there and not options.overwrite:
-        raise ValueError(f"{path} is there already: choose another name, or --overwrite")
+        raise ValueError(f"{path} is there; accepted: another name, or --overwrite")
     return path
 
 
@@ -159,10 +162,15 @@ def _finished(workdir: str) -> tuple[cards.Selection, runs.Run]:
     run = runs.open_run(str(folder.path))
     losses = training.complete_steps(folder.path)
     if max(losses) < wanted:
-        raise ValueError(f"{folder.path} is at step {max(losses)} of {wanted}: let it finish first")
+        raise ValueError(
+            f"{folder.path} is at step {max(losses)} of {wanted}; accepted: {wanted}, so let it "
+            "finish first"
+        )
     loss = losses[run.step]
     if loss is None:
-        raise ValueError(f"{folder.path} has no validated step, so none is the best")
+        raise ValueError(
+            f"{folder.path} has no validated step, so none is the best; accepted: one or more"
+        )
     return cards.Selection("validation", 0, loss), run
 
 
@@ -189,7 +197,9 @@ def _licence(options: Options, record: Json) -> str:
     name = record["data"]["config"].get("name", "")
     licence = options.licence or LICENCES.get(name.partition("/")[0].partition(":")[0])
     if licence is None:
-        raise ValueError(f"the licence of the data {name!r} is not known: say it with --licence")
+        raise ValueError(
+            f"the licence of the data {name!r} is not known; accepted: one that --licence says"
+        )
     return licence
 
 
@@ -210,7 +220,9 @@ def _round(
         if abs(quick.result["nats"] - exact) < TOLERANCE or dtype == "float32":
             measured = evaluate.measure(rounded, source, options) if options.num_samples else quick
             return content, rounded, measured, dtype
-    raise ValueError(f"the parameters of {run.described_in} are not finite")
+    raise ValueError(
+        f"the parameters of {run.described_in} are not finite; accepted: finite numbers"
+    )
 
 
 def _score(result: Json, label: str) -> cards.Score:
@@ -243,13 +255,19 @@ def training_command(name: str, record: Json) -> str:
             ):
                 found[preset] = [x for key in changed for x in _option(key, wanted[key])]
     if not found:
-        raise ValueError(f"no preset trains a {record['model']['model']} on such data")
+        raise ValueError(
+            f"model is a {record['model']['model']}, which no preset trains on such data; "
+            "accepted: what a preset with options trains"
+        )
     preset = name if name in found else min(found, key=lambda key: len(found[key]))
     arguments = [preset, *found[preset]]
     if record["init_from"] is not None:
         arguments += ["--init-from", record["init_from"]["run"]]
     if _settings_of(record_of(train.parse(arguments))) != wanted:
-        raise ValueError(f"gen_jax train {shlex.join(arguments)} would train another run")
+        raise ValueError(
+            f"gen_jax train {shlex.join(arguments)} would train another run; accepted: what a "
+            "preset with options trains"
+        )
     return f"gen_jax train {shlex.join(arguments)}"
 
 

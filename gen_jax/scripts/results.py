@@ -39,7 +39,7 @@ def writable(folder: Path) -> Path:
             pass
     except OSError as error:
         raise ValueError(
-            f"nothing can be written in {folder} ({error.strerror}); name a folder with --output"
+            f"nothing can be written in {folder} ({error.strerror}); accepted: a folder by --output"
         ) from error
     return folder
 

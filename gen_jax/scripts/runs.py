@@ -166,7 +166,9 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     own = run.data_config
     config = own if options.data is None else options.data
     if config is None:
-        raise ValueError(f"{run.described_in} does not say where its data are: give --data.name")
+        raise ValueError(
+            f"{run.described_in} does not say where its data are; accepted: --data.name, that does"
+        )
     if options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
     other = own is None or config != dataclasses.replace(own, data_dir=config.data_dir)
@@ -176,13 +178,16 @@ def load_images(run: Run, options: ImageOptions) -> Images:
         dataset = load_data(config, tell=False)
     except ValueError as error:
         if not other:
-            raise ValueError(f"{error}; give --data.name where the data are now") from error
+            raise ValueError(
+                f"{error}; accepted too: --data.name, where the data are now"
+            ) from error
         # It may be too small to be split: then it is not the run's.
     known = dataset is not None and dataset.fingerprint == expected
     if not known and not other:
         raise ValueError(
             f"{config.name} is not the data of this run any more: fingerprint "
-            f"{dataset.fingerprint if dataset else None} here, {expected} in {run.described_in}"
+            f"{dataset.fingerprint if dataset else None} here, {expected} in {run.described_in}; "
+            "accepted: the same data, elsewhere by --data.name"
         )
     name = options.split or ("test" if known else "all")
     if name == "all" or dataset is None:
@@ -192,8 +197,8 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     if dataset.levels != run.model.likelihood.levels:
         raise ValueError(
             f"the images of {dataset.name} have {dataset.levels} levels (binarization: "
-            f"{dataset.binarization}), the model's have {run.model.likelihood.levels}: "
-            "see --data.levels, --data.values and --data.binarize"
+            f"{dataset.binarization}); accepted: the model's {run.model.likelihood.levels}, by "
+            "--data.levels, --data.values or --data.binarize"
         )
     split = dataclasses.replace(split, labels=run.labels(split.labels, dataset.class_names))
     check_inputs(run.model, split.images, split.labels)

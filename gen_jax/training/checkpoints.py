@@ -112,7 +112,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         self.wait()
         if step in self._losses:
-            raise ValueError(f"there is a checkpoint of step {step} already")
+            raise ValueError(f"step is {step}, of which there is a checkpoint; accepted: others")
         path, done = self._workdir.checkpoints / str(step), threading.Event()
         items = {
             "params": state.params,
@@ -201,8 +201,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         if damaged:
             raise ValueError(
-                f"none of the checkpoints in {self._workdir.checkpoints} can be read: "
-                f"steps {', '.join(map(str, reversed(damaged)))}"
+                f"none of the checkpoints in {self._workdir.checkpoints} can be read, of steps "
+                f"{', '.join(map(str, reversed(damaged)))}; accepted: one that can, or overwrite"
             )
         return None
 
@@ -253,7 +253,9 @@ def load_step(
         raise TypeError(f"model is {model!r}; accepted: one such as models.PixelCNN(…)")
     difference = folder.difference(record, {**record, "model": models.to_dict(model)})
     if difference is not None:
-        raise ValueError(f"{folder.path} holds another model: {difference}")
+        raise ValueError(
+            f"{folder.path} holds another model: {difference}; accepted: an equal model"
+        )
     chosen = _resolve(folder, step)
     sharding = SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
@@ -266,7 +268,7 @@ def load_step(
         others = [str(other) for other in complete_steps(folder.path) if other != chosen]
         raise ValueError(
             f"{path} is damaged, or not of the model in run.json ({reason}); "
-            f"other steps: {', '.join(others) or 'none'}"
+            f"accepted, of other steps: {', '.join(others) or 'none'}"
         )
     name = not_finite(items["ema"])
     if name is not None:
@@ -295,10 +297,10 @@ def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
     damaged = [s for s in checkpoint_files.steps(folder.checkpoints) if s not in steps]
     known = ", ".join(map(str, steps)) or "none"
     if not steps and not damaged:
-        raise ValueError(f"{folder.path} holds no complete checkpoint yet")
+        raise ValueError(f"{folder.path} holds no complete checkpoint yet; accepted: one or more")
     if step in damaged or not steps:
         path = folder.checkpoints / str(step if step in damaged else damaged[-1])
-        raise ValueError(f"{path} is damaged: {_CUT}; other steps: {known}")
+        raise ValueError(f"{path} is damaged: {_CUT}; accepted, of other steps: {known}")
     if isinstance(step, int):
         if step not in steps:
             raise ValueError(

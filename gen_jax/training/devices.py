@@ -46,7 +46,8 @@ def initialize_distributed() -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"no cluster to join: jax.distributed.initialize says: {reason}"
+            f"there is no cluster to join: {reason} (jax.distributed.initialize); accepted: a job "
+            "of SLURM, Kubernetes, Open MPI or TPU pods"
         ) from error
     runtime_log.install()
 

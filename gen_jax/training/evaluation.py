@@ -79,7 +79,7 @@ class Scores(NamedTuple):
         """
         count = len(self.nats)
         if count == 0:
-            raise ValueError("there is nothing to evaluate: the batches hold 0 examples")
+            raise ValueError("the batches to evaluate hold 0 examples; accepted: one or more")
         wrong = np.flatnonzero(~np.isfinite(self.nats))
         if wrong.size:
             raise NonFiniteError(
@@ -141,7 +141,7 @@ def score(
                 values.append(_unpadded(previous))
             previous = {**terms, "nats": nats, "mask": batch["mask"]}
         if previous is None:
-            raise ValueError("there is nothing to evaluate: no batches")
+            raise ValueError("there are 0 batches to evaluate; accepted: one or more")
         values.append(_unpadded(previous))
     columns = {name: np.concatenate([part[name] for part in values]) for name in values[0]}
     return Scores(columns.pop("nats").astype(np.float64), columns, image_shape)

@@ -237,7 +237,9 @@ def _held(
         if jax.process_count() > 1:
             taken = multihost_utils.broadcast_one_to_all(np.int32(refusal is None))
             if not taken and refusal is None:
-                refusal = ValueError(f"{folder.path} was refused by the first process")
+                refusal = ValueError(
+                    f"{folder.path} was refused by the first process; accepted: what that one says"
+                )
         if refusal is not None:
             raise refusal
         yield

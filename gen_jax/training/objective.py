@@ -240,7 +240,7 @@ class LearnedCodes(Target):
     ) -> tuple[Nats, Terms]:
         del key
         if "indices" not in batch:
-            raise ValueError("the batch has no indices: the numbers of its images in the set")
+            raise checks.missing("the batch", "indices", "the numbers of its images in the set")
         params, images, labels = _inputs(model, variables, batch)
         codes = model.apply(params, batch["indices"], method="codes")
         fit = objectives.reconstruction(model, params, codes, images, labels)
@@ -316,10 +316,7 @@ def target_from_dict(config: Json) -> Target:
     """What `target_to_dict` wrote. ValueError for an unknown name or field."""
     fields = dict(config)
     name = checks.choice("objective", fields.pop("name", None), TARGETS)
-    try:
-        return TARGETS[name](**fields)
-    except TypeError as error:
-        raise ValueError(f"not a {name}: {error}") from error
+    return described.built(TARGETS[name], fields)
 
 
 def _inputs(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from gen_jax import checks
 from gen_jax.fields import check_fields
 from gen_jax.likelihoods import LIKELIHOODS
 from gen_jax.models import MODELS
@@ -12,6 +13,7 @@ from gen_jax.training.settings import TrainConfig
 from gen_jax.typing import Json
 
 FORMAT = "gen_jax run 1"
+_RECORDS = "what a run of gen_jax writes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +34,12 @@ def check_run(record: object, where: str) -> None:
     Runs of old have no format, objective, processes or init_from.
     """
     if not isinstance(record, dict):
-        raise ValueError(f"{where} is not of a run of gen_jax: it is no JSON object")
+        raise ValueError(f"{where} is no JSON object; accepted: {_RECORDS}")
     if record.get("format", FORMAT) != FORMAT:
         _refuse(f"{where}: format", record["format"], repr(FORMAT))
     for name in ("model", "data", "training", "versions"):
         if name not in record:
-            raise ValueError(f"{where} is not of a run of gen_jax: it has no {name}")
+            raise checks.missing(where, name, _RECORDS)
         _object(f"{where}: {name}", record[name])
     model, data, training = record["model"], record["data"], record["training"]
     if (kind := _kind(f"{where}: model.model", model.get("model"), MODELS)) is not None:
@@ -54,7 +56,7 @@ def check_run(record: object, where: str) -> None:
         check_fields(kind, known, f"{where}: data.config.")
     for name in ("steps", "optimizer"):
         if name not in training:
-            raise ValueError(f"{where} is not of a run of gen_jax: it has no training.{name}")
+            raise checks.missing(where, f"training.{name}", _RECORDS)
     check_fields(TrainConfig, training, f"{where}: training.")
     names = data.get("class_names")
     if names is not None and not (
@@ -71,9 +73,7 @@ def check_run(record: object, where: str) -> None:
         check_fields(Start, record["init_from"], f"{where}: init_from.")
         for field in dataclasses.fields(Start):
             if field.name not in record["init_from"]:
-                raise ValueError(
-                    f"{where} is not of a run of gen_jax: init_from has no {field.name}"
-                )
+                raise checks.missing(where, f"init_from.{field.name}", _RECORDS)
 
 
 def other_class(model: Json) -> str | None:

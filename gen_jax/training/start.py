@@ -49,7 +49,7 @@ def weights_of(
         if there != here:
             raise ValueError(
                 f"init_from is {os.fspath(run)!r}, of another shape: its parameter {name} is "
-                f"{there or 'absent'}, here {here or 'absent'}"
+                f"{there or 'absent'}; accepted: {here or 'absent'}, as here"
             )
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):

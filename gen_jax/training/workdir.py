@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from gen_jax import pretrained
+from gen_jax import checks, pretrained
 from gen_jax.files import naming, write_atomically
 from gen_jax.training import checkpoint_files
 from gen_jax.training.schema import FORMAT, check_run, with_defaults
@@ -61,10 +61,7 @@ class Workdir:
         # A single letter is a drive. pathlib has made gs://bucket gs:/bucket.
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
             raise ValueError(f"the folder of a run is {text!r}; accepted: a local path, mounted")
-        try:
-            self.path = pathlib.Path(path).expanduser().absolute()
-        except RuntimeError as error:  # ~nobody
-            raise ValueError(f"the folder of a run is {text!r}: {error}") from error
+        self.path = checks.expanded("the folder of a run", path).absolute()
         self.run = self.path / "run.json"
         self.checkpoints = self.path / "checkpoints"
         self.damaged = self.path / "damaged"
@@ -80,11 +77,11 @@ class Workdir:
                 f"{pretrained.suggestion(self.path.name)})"
             )
         if not self.run.is_file():
-            raise ValueError(f"{self.path} holds no run: there is no run.json in it")
+            raise ValueError(f"{self.path} holds no run.json; accepted: folders of trained runs")
         try:
             record = json.loads(self.run.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ValueError(f"{self.run} is damaged: {error}") from error
+            raise checks.unreadable(self.run, error) from error
         check_run(record, os.fspath(self.run))
         return record
 
@@ -105,7 +102,10 @@ class Workdir:
                 with naming(path):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"{self.path} is in use by {_holder(path)}") from None
+                raise ValueError(
+                    f"{self.path} is in use by {_holder(path)}; accepted: another folder, or "
+                    "this one when that has ended"
+                ) from None
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
             with naming(path):
@@ -175,7 +175,7 @@ class Workdir:
                 if os.path.lexists(path):
                     raise ValueError(
                         f"{self.path} holds {path.name} but no run.json to say of what; "
-                        "choose another folder"
+                        "accepted: another folder"
                     )
             return [], []
         if overwrite and self._is_marked():
@@ -186,7 +186,10 @@ class Workdir:
         notes = self._compare(old, record, resume)
         for path in _entries(self.checkpoints):
             if path.name.isdigit() and not checkpoint_files.is_ours(path):
-                raise ValueError(f"{path} is not a checkpoint of this run; move it away")
+                raise ValueError(
+                    f"{path} is not a checkpoint of this run; accepted: the folder without it "
+                    "(move it away)"
+                )
         # Its numbers end before the first checkpoint: they are made anew.
         return ([] if self.has_checkpoints() else self._numbers()), notes
 
@@ -210,11 +213,12 @@ class Workdir:
             ]
         name, before, after = differences[0]
         if all(_is_among(name, _RESUMABLE) for name, _, _ in differences):
-            remedy = "choose another folder, resume with the new value, or overwrite"
+            remedy = "another folder, resume with the new value, or overwrite"
         else:
-            remedy = "choose another folder, or overwrite"
+            remedy = "another folder, or overwrite"
         raise ValueError(
-            f"{self.path} holds another run: {name} is {before!r} there, {after!r} here; {remedy}"
+            f"{self.path} holds another run: {name} is {before!r} there, {after!r} here; accepted: "
+            f"{remedy}"
         )
 
     def _everything(self) -> list[pathlib.Path]:
@@ -251,7 +255,10 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _foreign(path: pathlib.Path) -> None:
-    raise ValueError(f"{path} was not written by a run, and is not removed; move it away")
+    raise ValueError(
+        f"{path} was not written by a run, and is not removed; accepted: the folder without it "
+        "(move it away)"
+    )
 
 
 def _is_lock(path: pathlib.Path) -> bool:

@@ -142,5 +142,5 @@ def test_a_batch_that_cannot_be_split_is_named():
 
 
 def test_no_cluster_is_one_line():
-    with pytest.raises(ValueError, match=r"^no cluster to join: [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^there is no cluster to join: [^\n]*$"):
         training.initialize_distributed()

@@ -265,7 +265,7 @@ def test_masked_evaluation_is_the_plain_mean(count):
 
 
 def test_nothing_to_evaluate_is_an_error():
-    with pytest.raises(ValueError, match="nothing to evaluate"):
+    with pytest.raises(ValueError, match="there are 0 batches to evaluate; accepted: one"):
         training.evaluate(PLAIN, {}, [], jax.random.key(0), brightness)
 
 

@@ -98,13 +98,13 @@ def other_checkpoint(path):
 
 
 FOREIGN = {
-    "another's run.json": (file("run.json", '{"run": 12, "epochs": 3}'), "it has no model"),
-    "a list": (file("run.json", "[1, 2]"), "it is no JSON object"),
+    "another's run.json": (file("run.json", '{"run": 12, "epochs": 3}'), "has no model"),
+    "a list": (file("run.json", "[1, 2]"), "is no JSON object; accepted"),
     "of another schema": (
         file("run.json", '{"model": {}, "data": {}, "training": {}, "versions": {}}'),
         "model.model is None; accepted: a text",
     ),
-    "text": (file("run.json", "learning rate 3"), "run.json is damaged"),
+    "text": (file("run.json", "learning rate 3"), "run.json cannot be read"),
     "a number's folder": (file("checkpoints/12/weights.pt"), "checkpoints/12 "),
     "a file": (file("checkpoints/epoch_012.pt"), "epoch_012.pt was not written by a run"),
     "a number's file": (file("checkpoints/13"), "checkpoints/13 "),
@@ -145,7 +145,7 @@ def test_a_run_without_checkpoints_is_begun_anew_by_the_same_only(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.claim(RECORD)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(ValueError, match=r"model.features is 64 there, 7 here; choose another"):
+    with pytest.raises(ValueError, match=r"model.features is 64 there, 7 here; accepted: another"):
         workdir.claim(changed("model.features", 7))
     assert workdir.metrics.exists()
     workdir.claim(RECORD)

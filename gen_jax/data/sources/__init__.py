@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.data.config import DataConfig
 from gen_jax.data.pixels import Pixels
 from gen_jax.data.sources import folders, npz, tfds
-from gen_jax.data.sources.source import SPLITS, Progress, Source, expand
+from gen_jax.data.sources.source import SPLITS, Progress, Source
 
 __all__ = ["SPLITS", "Progress", "Source", "locate", "read"]
 
@@ -35,11 +36,11 @@ def locate(name: str, data_dir: str | None) -> tuple[Kind, Path]:
     try:
         return _locate(name, data_dir)
     except OSError as error:  # no permission, or a name that is too long
-        raise ValueError(f"data set {name!r}: {error.strerror}") from error
+        raise ValueError(f"name is {name!r}: {error.strerror}; accepted: {tfds.NAMES}") from error
 
 
 def _locate(name: str, data_dir: str | None) -> tuple[Kind, Path]:
-    path = expand(name, "data set")
+    path = checks.expanded("name", name)
     if path.suffix.lower() == ".npz" and not path.is_dir():
         if not path.is_file():
             raise ValueError(f"name is {name!r}, a file that is not there; accepted: {tfds.NAMES}")
@@ -54,7 +55,7 @@ def _locate(name: str, data_dir: str | None) -> tuple[Kind, Path]:
         raise ValueError(f"name is {name!r}, a file that is no .npz; accepted: {tfds.NAMES}")
     if looks_like_path:
         raise ValueError(f"name is {name!r}, a path where nothing is; accepted: {tfds.NAMES}")
-    raise ValueError(tfds.unknown(name, tfds.data_folder(data_dir)))
+    raise tfds.unknown(name, tfds.data_folder(data_dir))
 
 
 def _read_digits(pixels: Pixels) -> Source:

@@ -33,7 +33,11 @@ def read(path: Path, pixels: Pixels, progress: Progress) -> Source:
     """
     found = _search(path)
     if not found.images:
-        raise ValueError(f"folder {str(path)!r} holds no images that Pillow reads{found.instead()}")
+        instead = "; ".join(found.omissions())
+        raise ValueError(
+            f"folder {str(path)!r} holds no images that Pillow reads{instead and ': '}{instead}; "
+            "accepted: names that end in .png, .jpg, .webp, .tif and the like"
+        )
     notes = []
     splits, depth = _splits(path, found.images)
     alone = found.images[0][: depth - (len(splits) > 1)]
@@ -51,7 +55,7 @@ def read(path: Path, pixels: Pixels, progress: Progress) -> Source:
         for parts in splits[key]:
             file = path.joinpath(*parts)
             if not file.exists():
-                raise ValueError(f"{file} is a link to a file that is not there")
+                raise ValueError(f"{file} is a link to nothing; accepted: files, and links to one")
             with reading(str(file)):
                 content = file.read_bytes()
             image = decoder.decode(content, str(file))
@@ -66,8 +70,11 @@ def read(path: Path, pixels: Pixels, progress: Progress) -> Source:
     for key in splits:
         pixels.take(key, images(key))
     progress(total, total)
-    if pixels.black and decoder.nothing_is_seen():
-        raise ValueError(f"all images of {str(path)!r} are black: {decoder.nothing_is_seen()}")
+    if pixels.black and decoder.put_on_black:
+        raise ValueError(
+            f"all images of {str(path)!r} are black, what they show being in their transparency; "
+            "accepted: background='white'"
+        )
     return Source(
         labels,
         white=65535 if pixels.sixteen_bits else 255,
@@ -102,11 +109,6 @@ class _Found:
                 f"{counted(self.links, 'link')} to what is read already, or holds this folder,"
                 f" skipped: {some(self.links)}"
             )
-
-    def instead(self) -> str:
-        omissions = "; ".join(self.omissions())
-        accepted = "; accepted: names that end in .png, .jpg, .webp, .tif and the like"
-        return f": {omissions}{accepted}" if omissions else accepted
 
 
 def _search(top: Path) -> _Found:
@@ -160,13 +162,17 @@ def _splits(path: Path, images: list[_Parts]) -> tuple[dict[str, list[_Parts]], 
         return {"train": images}, depth
     if names != kinds.keys():
         raise ValueError(
-            f"folder {str(path)!r} mixes splits ({some(sorted(kinds))}) and other sub-folders"
-            f" ({some(sorted(names - kinds.keys()))}): move one kind elsewhere"
+            f"folder {str(path)!r} holds splits ({some(sorted(kinds))}) and other sub-folders "
+            f"({some(sorted(names - kinds.keys()))}); accepted: one kind, the other moved elsewhere"
         )
     if "train" not in kinds.values():
-        raise ValueError(f"folder {str(path)!r} has the splits {sorted(names)} but no train")
+        raise ValueError(
+            f"folder {str(path)!r} has the splits {sorted(names)}; accepted: train, and others"
+        )
     if len({*kinds.values()}) < len(kinds):
-        raise ValueError(f"folder {str(path)!r} has two folders of one split: {sorted(kinds)}")
+        raise ValueError(
+            f"folder {str(path)!r} has the splits {sorted(kinds)}; accepted: one folder a split"
+        )
     splits: dict[str, list[_Parts]] = {key: [] for key in SPLITS}
     for parts in images:
         splits[kinds[parts[depth]]].append(parts)
@@ -189,9 +195,10 @@ def _classes(
         return dict.fromkeys(splits), None
     if any(True in kinds for kinds in flat.values()):
         where = ", ".join(key for key, kinds in flat.items() if True in kinds)
+        loose = f" (loose in {where})" if len(splits) > 1 else ""
         raise ValueError(
-            f"folder {str(path)!r} mixes images and sub-folders of images, which would be classes"
-            + (f": images lie loose in {where}" if len(splits) > 1 else "")
+            f"folder {str(path)!r} holds images{loose} beside sub-folders of images, which would "
+            "be classes; accepted: all images in sub-folders, or none"
         )
     names = {parts[depth] for files in splits.values() for parts in files}
     ordered = tuple(sorted(names, key=natural))

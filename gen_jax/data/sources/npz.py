@@ -50,7 +50,9 @@ def read(path: Path, pixels: Pixels) -> Source:
     labels = _label_names(path, headers, images)
     shapes = {key: _image_shape(path, headers[name]) for key, name in images.items()}
     if len({shape[-1] for shape in shapes.values()}) > 1:
-        raise ValueError(f"images of {path} differ in channels: {shapes}")
+        raise ValueError(
+            f"images of {path} have shapes {shapes}; accepted: one number of channels for all"
+        )
     titles = [name for name in _CLASS_NAMES if name in headers and headers[name].dtype.kind == "U"]
 
     needed = [*images.values(), *labels.values(), *titles[:1]]
@@ -130,8 +132,8 @@ def _chosen(path: Path, names: list[str], what: str) -> str:
     first = [name for name in names if _rank(name) == min(map(_rank, names))]
     if len(first) > 1:
         raise ValueError(
-            f"{path} has several arrays that could be the {what}: {some(first, 5)}: keep one, or"
-            " name it as in 'train_images', 'train_labels', 'test_images', ..."
+            f"{path} has several arrays that could be the {what}: {some(first, 5)}; accepted: one, "
+            "or names such as 'train_images', 'train_labels', 'test_images', ..."
         )
     return first[0]
 
@@ -150,8 +152,8 @@ def _image_names(path: Path, headers: Mapping[str, _Header]) -> dict[str, str]:
     if "train" not in chosen:
         found = ", ".join(f"{name} {header}" for name, header in [*headers.items()][:10])
         raise ValueError(
-            f"{path} has no array 'images' (or 'train_images', 'x_train', ...): found"
-            f" {found or 'none'}"
+            f"{path} holds {found or 'no arrays'}; accepted: an array of images, named 'images', "
+            "'train_images', 'x_train', ..."
         )
     return chosen
 
@@ -167,8 +169,8 @@ def _label_names(
             chosen[split] = _chosen(path, names, f"labels of {split}")
             if headers[chosen[split]].dtype.hasobject:
                 raise ValueError(
-                    f"{path}: {chosen[split]!r} holds Python objects, which are pickled, and never"
-                    " read: save labels as integers, or as text by .astype(str)"
+                    f"{path}: {chosen[split]!r} holds Python objects, which are pickled, and never "
+                    "read; accepted: labels as integers, or as text, by .astype(str)"
                 )
     if not chosen and images["train"].startswith("arr_"):
         count = headers[images["train"]].shape[0]
@@ -183,7 +185,8 @@ def _label_names(
             chosen["train"] = _chosen(path, unnamed, "labels")
     if chosen and len(chosen) < len(images):
         raise ValueError(
-            f"{path}: labels must be given for every split or for none: found {chosen}"
+            f"{path} has images of {', '.join(images)}, but labels of {', '.join(chosen)}; "
+            "accepted: labels of every split, or of none"
         )
     return chosen
 
@@ -263,7 +266,9 @@ def _numbered(
     if not arrays:
         return {}, None, None
     if len({array.dtype.kind for array in arrays.values()}) > 1:
-        raise ValueError(f"{path}: labels are text in some splits and numbers in others")
+        raise ValueError(
+            f"{path}: labels are text in some splits and numbers in others; accepted: one of them"
+        )
     distinct = np.unique(np.concatenate([*arrays.values()]))
     if distinct.dtype.kind == "U":
         names = tuple(sorted(map(str, distinct), key=natural))
@@ -276,8 +281,8 @@ def _numbered(
     largest = int(distinct[-1])
     if largest >= max(10_000, 10 * len(distinct)):
         raise ValueError(
-            f"{path}: labels go up to {largest}, but only {len(distinct)} differ: number them from"
-            " 0 on, such as by np.unique(labels, return_inverse=True)[1]"
+            f"{path}: labels go up to {largest}, but only {len(distinct)} differ; accepted: "
+            "numbers from 0 on, such as of np.unique(labels, return_inverse=True)[1]"
         )
     counts = [count for _, count in labels.values() if count is not None]
     numbers = {key: array.astype(np.int32) for key, array in arrays.items()}

@@ -47,27 +47,32 @@ class Decoder:
     def decode(self, content: bytes, name: str) -> np.ndarray:
         """[H, W, 1 or 3], uint8 or uint16. ValueError that names the file."""
         with reading(name):
-            if not content:
-                raise ValueError("it is empty")
-            with _opened(content) as image:
-                deep = _is_cut(image, content)
-                scale = _scale(image)
-                if getattr(image, "is_animated", False):
-                    self._several.append(name)
-                image.load()
-                if self._turn:
-                    image = _turned(image)
+            opened = _opened(content)
+        if opened is None:
+            what = "no image that Pillow knows" if content else "empty"
+            raise ValueError(f"{name} is {what}; accepted: a whole picture")
+        with reading(name), opened as image:
+            deep = _is_cut(image, content)
+            scale = _scale(image)
+            if getattr(image, "is_animated", False):
+                self._several.append(name)
+            image.load()
+            if self._turn:
+                image = _turned(image)
         if deep:
             raise ValueError(
-                f"{name} has more than 8 bits a colour, of which Pillow keeps 8: store such images"
-                " as uint16 [N, H, W, C] in a .npz, or as 8-bit files"
+                f"{name} has more than 8 bits a colour, of which Pillow keeps 8; accepted: such "
+                "images as uint16 [N, H, W, C] in a .npz, or as 8-bit files"
             )
         if image.mode == "F":
             raise ValueError(f"{name} has floating-point pixels; accepted: 8- and 16-bit integers")
         if image.mode.startswith("I"):
             return self._sixteen_bits(image, scale, name)
         if self._levels and image.mode != "PA" and not _is_opaque(image):
-            raise ValueError(f"{name} is transparent, for which values='levels' has no level")
+            raise ValueError(
+                f"{name} is transparent, for which values='levels' has no level; accepted: opaque "
+                "images, or values='intensity'"
+            )
         with reading(name):
             pixels = self._stored(image, name) if self._levels else self._colours(image, name)
         if scale != 1 and self._as_stored:
@@ -95,11 +100,10 @@ class Decoder:
                 f" such as {self._several[0]!r}"
             )
 
-    def nothing_is_seen(self) -> str:
-        """Why a set that is black all over is so, if it was transparent."""
-        if self._transparent and self._background == "black":
-            return "what they show is in their transparency: set background='white'"
-        return ""
+    @property
+    def put_on_black(self) -> bool:
+        """Whether there were transparent images, and black came below them."""
+        return bool(self._transparent) and self._background == "black"
 
     def _sixteen_bits(self, image: Any, scale: float, name: str) -> np.ndarray:
         pixels = np.asarray(image)
@@ -150,10 +154,11 @@ class Decoder:
 
 
 def _opened(content: bytes) -> Any:
+    """An image yet to be decoded; None if it is none that Pillow knows."""
     try:
         return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        raise ValueError("it is no image that Pillow knows") from None
+        return None
 
 
 def _is_opaque(image: Any) -> bool:

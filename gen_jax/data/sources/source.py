@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Sized
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
+from gen_jax import checks
 
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "validation", "test")
@@ -55,20 +56,10 @@ def some(names: Iterable[object], most: int = 3, show: Callable[[object], str] =
     return ", ".join(map(show, names[:most])) + (", ..." if len(names) > most else "")
 
 
-def expand(path: str, what: str) -> Path:
-    """A path with its ~ expanded. ValueError for a user that is not there."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{what} {path!r}: there is no home folder of that user") from None
-
-
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
     """Whatever a reader raises on a damaged file (RuntimeError, BadZipFile, …) as a ValueError."""
     try:
         yield
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(f"{what} cannot be read, is it complete? {kind}{reason}") from error
+        raise checks.unreadable(what, error) from error

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax import checks
 from gen_jax.data.pixels import Pixels
 from gen_jax.data.sources.pictures import Decoder
-from gen_jax.data.sources.source import SPLITS, Progress, Source, expand, reading, some
+from gen_jax.data.sources.source import SPLITS, Progress, Source, reading, some
 
 _CHUNK = 1024
 NAMES = "'digits', the name of a TFDS image set, a path to a .npz or to a folder of images"
@@ -30,8 +31,8 @@ def find(name: str, data_dir: str | None) -> Path | None:
     )
     if len({path.parent for path in found}) > 1:
         raise ValueError(
-            f"data set {name!r} has several configs in {folder}: name one of"
-            f" {sorted({f'{base}/{path.parent.name}' for path in found})}"
+            f"data set {name!r} has several configs in {folder}; accepted: one of them,"
+            f" {', '.join(sorted({f'{base}/{path.parent.name}' for path in found}))}"
         )
     numbers = [[int(part) for part in re.findall(r"\d+", path.name)] for path in found]
     return max(zip(numbers, found, strict=True))[1] if found else None
@@ -48,22 +49,27 @@ def read(name: str, folder: Path, pixels: Pixels, progress: Progress) -> Source:
         file_format = builder.info.file_format
     if file_format is not None and file_format.value != "array_record":
         raise ValueError(
-            f"data set {name!r} is not prepared as array_record, but as {file_format.value}:"
-            f" move {folder} away, then run `gen_jax prepare {name}`"
+            f"data set {name!r} is prepared as {file_format.value}; accepted: array_record, as "
+            f"made by `gen_jax prepare {name}` once {folder} is moved away"
         )
     image_key = _feature(features, tfds.features.Image, "image")
     label_key = _feature(features, tfds.features.ClassLabel, "label")
     if image_key is None:
-        raise ValueError(f"data set {name!r} has no image among its features {[*features]}")
+        raise ValueError(
+            f"data set {name!r} has the features {', '.join(features)}; accepted: one of images, "
+            "or one of these called image"
+        )
     if "train" not in sizes:
-        raise ValueError(f"data set {name!r} has no split 'train': found {[*sizes]}")
+        raise ValueError(
+            f"data set {name!r} has the splits {', '.join(sizes)}; accepted: train, and others"
+        )
     if features[image_key].np_dtype != np.uint8:
         dtype = features[image_key].np_dtype
         raise ValueError(f"data set {name!r} has images of {dtype}; accepted: uint8")
     counts = {key: sizes[key].num_examples for key in SPLITS if key in sizes}
     for key, count in counts.items():
         if not count:
-            raise ValueError(f"the {key} split of {name!r} is empty")
+            raise ValueError(f"the {key} split of {name!r} is empty; accepted: one image or more")
 
     shape, total = features[image_key].shape, sum(counts.values())
     decoder = Decoder(pixels.config, shape[-1])
@@ -106,7 +112,7 @@ def read(name: str, folder: Path, pixels: Pixels, progress: Progress) -> Source:
 def data_folder(data_dir: str | None = None) -> Path:
     """The folder of the prepared TFDS sets: the argument, $TFDS_DATA_DIR, or TFDS's default."""
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return expand(folder, "data_dir")
+    return checks.expanded("data_dir", folder)
 
 
 def prepare(name: str, data_dir: str | None = None) -> Path:
@@ -120,13 +126,13 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     if name == "digits":
         raise ValueError("name is 'digits', which scikit-learn has ready; accepted: a TFDS name")
     if _base(name) not in tfds.list_builders(with_community_datasets=False):
-        raise ValueError(unknown(name))
+        raise unknown(name)
     try:
         importlib.import_module("tensorflow")
     except ImportError as error:
         raise ValueError(
-            "preparing a TFDS set needs TensorFlow (reading it does not):"
-            " pip install 'gen_jax[prepare]'"
+            "TensorFlow, which preparing a TFDS set needs (reading it does not), is not installed;"
+            " accepted: after pip install 'gen_jax[prepare]'"
         ) from error
     try:
         builder = tfds.builder(name, data_dir=data_folder(data_dir), file_format="array_record")
@@ -134,24 +140,26 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     except Exception as error:  # of the network, the disk, the builder's own
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"data set {name!r} could not be prepared: {type(error).__name__}: {reason}"
+            f"data set {name!r} cannot be prepared here: {type(error).__name__}: {reason}; "
+            "accepted: what its own builder can download and write"
         ) from error
     return Path(builder.data_dir)
 
 
-def unknown(name: str, folder: Path | None = None) -> str:
-    """Why a name is no data set here: known to TFDS but not prepared, or not known at all."""
+def unknown(name: str, folder: Path | None = None) -> ValueError:
+    """What to raise for a name of no data set here: not prepared, or not known to TFDS either."""
     import tensorflow_datasets as tfds
 
     known = tfds.list_builders(with_community_datasets=False)
     if _base(name) in known and folder is not None:
-        return (
-            f"data set {name!r} is not prepared in {folder}: run `gen_jax prepare"
-            f" {name}` (it needs gen_jax[prepare]), or set TFDS_DATA_DIR to the folder that has it"
+        return ValueError(
+            f"data set {name!r} is not prepared in {folder}; accepted: after `gen_jax prepare "
+            f"{name}` (it needs gen_jax[prepare]), or with TFDS_DATA_DIR set to the folder that "
+            "has it"
         )
     close = difflib.get_close_matches(_base(name), ["digits", *known], 3)
     hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-    return f"name is {name!r}{hint}; accepted: {NAMES}"
+    return ValueError(f"name is {name!r}{hint}; accepted: {NAMES}")
 
 
 def _base(name: str) -> str:
