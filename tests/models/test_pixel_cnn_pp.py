@@ -12,8 +12,7 @@ from gen_jax import likelihoods, models, sampling
 from gen_jax.layers.weight_norm import NormedConv, TransposedConv
 from gen_jax.models.shared.parameters import abstract_variables
 from gen_jax.training.state import init_params
-
-from .cases import make, normal, one_line_error, perturbed, some_images, some_labels
+from tests.cases import make, normal, one_line_error, perturbed, some_images, some_labels
 
 RESNETS = 2
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from gen_jax import sampling
 from gen_jax.layers.attention import Cached, CausalAttention, Memory, attend, attend_many
 from gen_jax.layers.query_blocks import QueryBlocks
-
-from .cases import (
+from tests.cases import (
     block_params,
     make,
     next_site_params,

@@ -12,8 +12,7 @@ import pytest
 from gen_jax import likelihoods, models, objectives, sampling
 from gen_jax.layers import convolution
 from gen_jax.models.shared.protocol import accelerator_form
-
-from .cases import (
+from tests.cases import (
     CASES,
     LIKELIHOODS,
     MODELS,
@@ -32,7 +31,7 @@ from .cases import (
     some_labels,
     whole_image_params,
 )
-from .compilation import optimized
+from tests.compilation import optimized
 
 log_likelihood = jax.jit(objectives.log_likelihood, static_argnums=0)
 

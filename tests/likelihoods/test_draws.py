@@ -9,9 +9,8 @@ import pytest
 from scipy import special
 
 from gen_jax.likelihoods import Categorical, DiscretizedLogisticMixture
-
-from .cases import chain_rule
-from .likelihood_cases import (
+from tests.cases import chain_rule
+from tests.likelihood_cases import (
     EVERY,
     SMALL,
     all_pixels,

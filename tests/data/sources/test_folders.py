@@ -9,8 +9,7 @@ from PIL import Image
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset
-
-from .image_sets import gray
+from tests.image_sets import gray
 
 SEVERAL = [f"{i}.png" for i in range(10)]
 

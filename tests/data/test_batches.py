@@ -11,8 +11,7 @@ from orbax.checkpoint import v1 as ocp
 
 from gen_jax import data
 from gen_jax.data import Dataset, Split
-
-from .image_sets import assert_equal_batches, batches, gray, numbered
+from tests.image_sets import assert_equal_batches, batches, gray, numbered
 
 
 def test_no_two_images_of_an_epoch_share_their_noise():

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from gen_jax import sampling
-
-from .cases import make, one_line_error, perturbed
+from tests.cases import make, one_line_error, perturbed
 
 BATCH = 8
 KEY = jax.random.key(7)

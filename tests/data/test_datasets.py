@@ -11,8 +11,7 @@ from PIL import Image
 
 from gen_jax import data
 from gen_jax.data import DataConfig, datasets, draws, memory
-
-from .image_sets import assert_equal_batches, batches, gray, numbered, save_npz
+from tests.image_sets import assert_equal_batches, batches, gray, numbered, save_npz
 
 pytestmark = pytest.mark.quick
 

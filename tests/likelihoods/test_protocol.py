@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from gen_jax.likelihoods import level_log_probs
-
-from .cases import one_line_error
-from .likelihood_cases import (
+from tests.cases import one_line_error
+from tests.likelihood_cases import (
     Geometric,
     every,
     extreme_params,

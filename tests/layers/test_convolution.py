@@ -10,8 +10,7 @@ import pytest
 
 from gen_jax.layers import convolution
 from gen_jax.layers.convolution import Head, MaskedConv, RowsConv
-
-from .cases import layer_variables, normal
+from tests.cases import layer_variables, normal
 
 pytestmark = pytest.mark.quick
 

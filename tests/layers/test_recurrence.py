@@ -10,9 +10,8 @@ import pytest
 from gen_jax.layers.diagonal_bilstm import DiagonalBiLSTMLayer
 from gen_jax.layers.diagonals import images_side_by_side, one_by_one, side_by_side
 from gen_jax.layers.recurrence import RowLSTMLayer, lstm
-
-from . import cases
-from .cases import (
+from tests import cases
+from tests.cases import (
     dependencies,
     layer_variables,
     make,

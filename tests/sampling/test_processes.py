@@ -62,8 +62,8 @@ def test_two_processes_of_four_devices_are_one(tmp_path):
     flags = "--xla_force_host_platform_device_count=4"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.test_sampling_processes", address, rank, tmp_path],
-            cwd=Path(__file__).parents[1],
+            [sys.executable, "-m", "tests.sampling.test_processes", address, rank, tmp_path],
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -17,8 +17,7 @@ from gen_jax import likelihoods, sampling
 from gen_jax.models.shared.protocol import has_block_view
 from gen_jax.precision import matmul_precision
 from gen_jax.sampling.methods import methods_of
-
-from .cases import (
+from tests.cases import (
     FEW,
     MODELS,
     by_site,
@@ -31,8 +30,8 @@ from .cases import (
     some_labels,
     whole_image_params,
 )
-from .compilation import optimized
-from .vaes import vae
+from tests.compilation import optimized
+from tests.vaes import vae
 
 METHODS = ("scan", "naive", "fixed_point")
 BATCH = 8

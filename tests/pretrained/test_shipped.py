@@ -20,10 +20,9 @@ from gen_jax.pretrained import shipped
 from gen_jax.scripts import train
 from gen_jax.scripts.publish import training_command
 from gen_jax.training.schema import check_run
+from tests.heavy import HEAVY
 
-from .heavy import HEAVY
-
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 NAMES = pretrained.names()
 ANY = "gated-pixelcnn-digits"
 

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 from gen_jax import objectives, sampling
-
-from .cases import (
+from tests.cases import (
     MODELS,
     SMALLEST,
     TINY,

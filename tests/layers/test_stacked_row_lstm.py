@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gen_jax import models, sampling
-
-from .cases import (
+from tests.cases import (
     LIKELIHOODS,
     block_params,
     make,

@@ -9,8 +9,7 @@ import pytest
 
 from gen_jax import sampling
 from gen_jax.models.shared.protocol import has_block_view
-
-from .cases import (
+from tests.cases import (
     LIKELIHOODS,
     MODELS,
     block_params,

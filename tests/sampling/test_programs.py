@@ -10,9 +10,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gen_jax import likelihoods, sampling
-
-from .cases import make, one_line_error, perturbed, some_labels
-from .vaes import vae
+from tests.cases import make, one_line_error, perturbed, some_labels
+from tests.vaes import vae
 
 pytestmark = pytest.mark.usefixtures("optimized")
 BATCH = 8

@@ -9,8 +9,7 @@ import pytest
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset, memory
-
-from .image_sets import gray, save_npz
+from tests.image_sets import gray, save_npz
 
 
 def load(folder: Path, arrays: dict, **options) -> Dataset:

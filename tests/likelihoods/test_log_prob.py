@@ -14,9 +14,8 @@ from gen_jax.likelihoods import (
     DiscretizedLogisticMixture,
     Likelihood,
 )
-
-from .cases import one_line_error
-from .likelihood_cases import (
+from tests.cases import one_line_error
+from tests.likelihood_cases import (
     EVERY,
     SMALL,
     all_pixels,

@@ -14,8 +14,7 @@ import pytest
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset, Split
-
-from .image_sets import gray, write_tfds
+from tests.image_sets import gray, write_tfds
 
 
 def test_digits_split_is_fixed_disjoint_and_complete():

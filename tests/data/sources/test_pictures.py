@@ -12,8 +12,7 @@ from PIL import Image, features
 
 from gen_jax import data
 from gen_jax.data import DataConfig, Dataset
-
-from .image_sets import gray
+from tests.image_sets import gray
 
 Make = Callable[[int], Image.Image]
 

@@ -18,9 +18,8 @@ from gen_jax.checks import NonFiniteError
 from gen_jax.codec import coding
 from gen_jax.codec.container import Container, Fingerprints, Stream, levels_crc
 from gen_jax.data import load
-
-from .cases import make, one_line_error, perturbed, some_images, some_labels
-from .likelihood_cases import Geometric
+from tests.cases import make, one_line_error, perturbed, some_images, some_labels
+from tests.likelihood_cases import Geometric
 
 # Whole images.
 
