@@ -16,57 +16,13 @@ from hypothesis import strategies as st
 from gen_jax import codec, likelihoods, models, objectives, pretrained
 from gen_jax.checks import NonFiniteError
 from gen_jax.codec import coding
-from gen_jax.codec.container import Container, Fingerprints, Stream, levels_crc
+from gen_jax.codec.container import Stream, levels_crc
 from gen_jax.data import load
 from tests.cases import make, one_line_error, perturbed, some_images, some_labels
+from tests.codec.twofold import Twofold
 from tests.likelihood_cases import Geometric
 
 # Whole images.
-
-
-class Twofold(models.AutoregressiveModel):
-    """A model of one's own with all that a step may have.
-
-    Two kinds of rows; steps of two pixels, of which the last of a row of odd length is padding;
-    what it carries given to the step as it is; parameters that the context alone gives; one array
-    carried twice.
-    """
-
-    phases = 2
-
-    def setup(self):
-        self.kind = [nn.Dense(self.sites * self.params_per_site) for _ in range(2)]
-        self.left = nn.Dense(self.sites * self.params_per_site)
-
-    def blocks(self):
-        height, width, _ = self.image_shape
-        ids = np.full((height, width + width % 2), -1)
-        ids[:, :width] = np.arange(height * width).reshape(height, width)
-        return ids.reshape(height, -1, 2)
-
-    def init_carry(self, batch, labels=None):
-        zeros = jnp.zeros((batch, 1), self.dtype)
-        return zeros, zeros, zeros
-
-    def begin_block(self, carry, block, previous, phase):
-        above = self.scale(jnp.swapaxes(previous, 1, 2)) * (block > 0).astype(self.dtype)
-        first, total, again = carry
-        context = (self.kind[phase](above), jnp.broadcast_to(total, (len(above), *total.shape)))
-        return (jnp.zeros_like(first), total, again), context
-
-    def step(self, carry, context, draw):
-        (left, total, again), (above, before) = carry, context
-        draw = self.scaled(draw)
-        first = draw(0, above[:, 0])
-        second = draw(1, above[:, 1] + self.left(left + first + before))
-        total = (total + again) / 2 + first
-        return second, total, total
-
-    def __call__(self, images, labels=None):  # to make its parameters: it is only coded with
-        images, labels = self.check(images, labels)
-        pixels = self.scale(jnp.asarray(images))
-        return self.site_params(self.kind[0](pixels) + self.kind[1](pixels) + self.left(pixels))
-
 
 CASES = {
     "groups": functools.partial(make, "GatedPixelCNN", "categorical-rgb"),
@@ -139,26 +95,6 @@ def test_a_file_is_hardly_larger_than_the_likelihood_says():
     assert len(content) <= 1.005 * size + 4 * len(images) + 200
 
 
-@pytest.mark.quick
-def test_a_draw_of_constant_parameters():
-    class Constant(Twofold):
-        def step(self, carry, context, draw):
-            for i in range(2):
-                draw(i, jnp.asarray(np.full((len(context[0]), 1), 0.5, np.float32)))
-            return carry
-
-    model = Constant((2, 2, 1), Geometric(), features=1)
-    variables, images = perturbed(model), np.asarray(some_images(model, 3))
-    flag = "jax_use_simplified_jaxpr_constants"  # with it they are literals of the program
-    before = getattr(jax.config, flag)
-    jax.config.update(flag, True)
-    try:
-        found, _ = codec.decompress(model, variables, codec.compress(model, variables, images))
-    finally:
-        jax.config.update(flag, before)
-    np.testing.assert_array_equal(found, images)
-
-
 @functools.cache
 def compressed():
     """A model, its variables, images and labels, and the file of them."""
@@ -190,56 +126,6 @@ def test_labels_are_stored():
     np.testing.assert_array_equal(held.labels, labels)
     other = codec.compress(model, variables, images, 1 - labels, batch_size=4)
     np.testing.assert_array_equal(codec.parse(other).labels, 1 - labels)
-
-
-@pytest.mark.quick
-def test_any_damage_is_found():
-    """Bits turned, bytes lost, doubled and moved: each one line, before any model is asked."""
-    rng = np.random.default_rng(0)
-    data = Container(
-        (2, 3, 1), 256, 300, 1000, 64,
-        Fingerprints(b"m" * 16, b"machine!", b"programs", "0.10.2/0.10.2/0.5.0", "cpu"),
-        rng.integers(0, 300, 1000).astype(np.int32),
-        [Stream(rng.bytes(4 * int(rng.integers(9))), int(rng.integers(2**32))) for _ in range(16)],
-    ).to_bytes()  # fmt: skip
-    assert codec.parse(data).to_bytes() == data
-    damaged = [data[:length] for length in range(len(data))]
-    damaged += [turned(data, [bit]) for bit in range(8 * 120)]
-    for _ in range(500):
-        damaged.append(turned(data, rng.integers(0, 8 * len(data), rng.integers(1, 9))))
-        at, length = rng.integers(0, len(data), 2)
-        damaged.append(data[:at] + data[at : at + length] * 2 + data[at + length :])
-        damaged.append(data[:at] + data[at + length + 1 :])
-        damaged.append(data[:at] + rng.bytes(length + 1) + data[at + length + 1 :])
-    damaged += [b"", data + b"\0", data * 2, data.replace(b"\n", b"\r\n"), rng.bytes(500)]
-    for some in damaged:
-        if some != data:
-            with one_line_error("^data "):
-                codec.parse(some)
-
-
-def turned(data, bits):
-    """`data` with some bits turned."""
-    array = np.frombuffer(data, np.uint8).copy()
-    for bit in bits:
-        array[bit // 8] ^= 1 << (bit % 8)
-    return array.tobytes()
-
-
-@pytest.mark.quick
-def test_a_header_that_promises_much_asks_for_little():
-    """Checksums that are right, of what cannot be: nothing is made of a number alone."""
-    prints = Fingerprints(b"m" * 16, b"machine!", b"programs", "0", "cpu")
-    for change in (
-        {"count": 2**60},
-        {"count": 2**60, "num_classes": 10},
-        {"batch": 2**31},
-        {"batch": 0, "count": 1},
-        {"num_classes": 3, "labels": np.array([7], np.int32), "count": 1},
-    ):
-        held = Container((28, 28, 1), 256, None, 0, 1, prints, None, [])
-        with one_line_error("^data is damaged"):
-            codec.parse(dataclasses.replace(held, **change).to_bytes())
 
 
 def refused(match, data=None, model=None, variables=None, **options):

@@ -1,19 +1,13 @@
 """Draws from a likelihood: at the edges, by the inverse CDF, given what is known."""
 
-import itertools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
 
-from gen_jax.likelihoods import Categorical, DiscretizedLogisticMixture
-from tests.cases import chain_rule
+from gen_jax.likelihoods import DiscretizedLogisticMixture
 from tests.likelihood_cases import (
     EVERY,
     SMALL,
-    all_pixels,
     draw,
     every,
     extreme_params,
@@ -79,29 +73,6 @@ def test_frequencies_on_a_grid_are_the_probabilities(x64, likelihood, channels, 
         np.testing.assert_allclose(frequencies, expected, atol=2.5 * numbers / side)
 
 
-@pytest.mark.parametrize("known", list(itertools.product([False, True], repeat=3)), ids=str)
-def test_known_channels_condition_the_later_ones(x64, known):
-    """Channels of a mixture's pixel: each is drawn given all before it, known or drawn."""
-    likelihood, count = DiscretizedLogisticMixture(3, 3), 20_000
-    params = random_params(likelihood, 3, 1, 1.5, seed=3)[0, 0]
-    given, known = np.array([2, 0, 1]), np.array(known)
-    noise = np.random.default_rng(0).random((count, 6))
-    batch = np.broadcast_to(params, (count, params.size))
-    many = np.broadcast_to(given, (count, 3)), np.broadcast_to(known, (count, 3))
-    drawn = draw(likelihood, 3, batch, noise, 1.0, *many)
-    assert (drawn[:, known] == given[known]).all()
-    joint = np.array(
-        [np.exp(mixture_by_hand(likelihood, params, x)) for x in all_pixels(likelihood, 3)]
-    ).reshape(3, 3, 3)
-    expected = np.prod(chain_rule(joint)[~known], axis=0)
-    for c in np.flatnonzero(known):
-        expected = np.where(np.indices(joint.shape)[c] == given[c], expected, 0)
-    np.testing.assert_allclose(expected.sum(), 1)
-    found = np.bincount(drawn @ [9, 3, 1], minlength=27).reshape(3, 3, 3) / count
-    error = np.sqrt(expected * (1 - expected) / count)
-    assert (np.abs(found - expected) <= 4.5 * error + 1e-12).all()
-
-
 @every
 def test_temperature_zero_is_the_most_probable_level(x64, likelihood, channels):
     """Channel by channel, each given those before it; whatever the noise."""
@@ -159,43 +130,6 @@ def test_low_temperatures_approach_the_mode(x64, likelihood, channels):
     noise = np.random.default_rng(1).uniform(0.01, 0.99, (50, likelihood.num_noise(channels)))
     cold = draw(likelihood, channels, params, noise, 1e-12)
     np.testing.assert_array_equal(cold, draw(likelihood, channels, params, noise, 0.0))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("levels", [7, 64, 256])
-def test_impossible_levels_are_never_drawn(levels, dtype):
-    """Weight zero, probability zero: also for noise within rounding of where the levels meet."""
-    likelihood = Categorical(levels)
-    rng = np.random.default_rng(0)
-    with jax.enable_x64(dtype == np.float64):
-        for _ in range(20):
-            possible = rng.random(levels) < 0.3
-            possible[rng.integers(levels)] = True
-            logits = np.where(possible, rng.normal(0, 3, levels), -1e9).astype(dtype)
-            bounds = np.cumsum(special.softmax(logits.astype(np.float64)))
-            eps = np.finfo(dtype).eps
-            near = bounds[:, None] * (1 + eps * np.arange(-6, 7)[None] / 2)
-            noise = np.concatenate([near.reshape(-1), [eps, 0.5, 1 - eps]])
-            noise = np.clip(noise, eps, 1 - eps).astype(dtype)[:, None]
-            batch = np.broadcast_to(logits, (len(noise), levels))
-            for temperature in (1.0, 0.3):
-                drawn = draw(likelihood, 1, batch, noise, temperature)[:, 0]
-                assert possible[drawn].all()
-
-
-def test_the_mean_of_coupled_channels_is_the_expectation(x64):
-    """Of all levels of three channels, each of which leans on those before it."""
-    likelihood = DiscretizedLogisticMixture(20, 2)
-    weights, means = np.array([0.4, -0.3]), np.array([[0.2, -0.3], [-0.1, 0.2], [0.1, -0.2]])
-    log_scales, coefficients = np.full((3, 2), -2.6), np.array([[0.8, -0.6], [-0.5, 0.4], [0.7, 1]])
-    params = jnp.asarray(np.concatenate([weights, *means, *log_scales, *coefficients]), "float64")
-    grid = np.indices((20, 20, 20)).reshape(3, -1).T
-    rows = jnp.broadcast_to(params, (len(grid), 1, params.size))
-    probability = np.exp(likelihood.log_prob(rows, jnp.asarray(grid)))
-    np.testing.assert_allclose(probability.sum(), 1, rtol=1e-9)
-    expected = (probability * grid).sum(axis=0)
-    assert 2 < expected.min() < expected.max() < 17
-    np.testing.assert_allclose(likelihood.mean(params[None], 3), expected, atol=0.02)
 
 
 @every

@@ -9,120 +9,11 @@ import pytest
 from flax import linen as nn
 
 from gen_jax import likelihoods, models, sampling
-from gen_jax.layers.weight_norm import NormedConv, TransposedConv
+from gen_jax.layers.weight_norm import NormedConv
 from gen_jax.models.shared.parameters import abstract_variables
 from gen_jax.training.state import init_params
-from tests.cases import make, normal, one_line_error, perturbed, some_images, some_labels
-
-RESNETS = 2
-
-
-# A transcription of openai/pixel-cnn, in the order of its code, without weight norm's first step.
-
-
-def convolve(x, kernel, stride=1):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def kernel_and_bias(p):
-    norm = jnp.sqrt(jnp.sum(p["kernel"] ** 2, axis=(0, 1, 2)))[None, None, None]
-    return p["kernel"] / norm * p["scale"][None, None, None], p["bias"][None, None, None]
-
-
-def down_shifted_conv(p, x, stride=1):
-    kernel, bias = kernel_and_bias(p)
-    rows, columns = kernel.shape[:2]
-    sides = ((columns - 1) // 2, (columns - 1) // 2)
-    return convolve(jnp.pad(x, ((0, 0), (rows - 1, 0), sides, (0, 0))), kernel, stride) + bias
-
-
-def down_right_shifted_conv(p, x, stride=1):
-    kernel, bias = kernel_and_bias(p)
-    rows, columns = kernel.shape[:2]
-    padding = ((0, 0), (rows - 1, 0), (columns - 1, 0), (0, 0))
-    return convolve(jnp.pad(x, padding), kernel, stride) + bias
-
-
-def uncropped_deconv(p, x):
-    """TensorFlow's conv2d_transpose: the gradient of a convolution."""
-    kernel, bias = kernel_and_bias(p)
-    order = [2, 0, 1] if kernel.shape[1] == 3 else [0, 1]  # how ours are laid out
-    kernel = kernel[:, np.array(order)]
-    rows, columns = kernel.shape[:2]
-    batch, height, width, _ = x.shape
-    shape = (batch, 2 * height + rows - 1, 2 * width + columns - 1, kernel.shape[-1])
-    backward = jax.linear_transpose(
-        lambda y: convolve(y, jnp.swapaxes(kernel, 2, 3), 2), jnp.zeros(shape, x.dtype)
-    )
-    return backward(x)[0] + bias
-
-
-def down_shifted_deconv(p, x):
-    return uncropped_deconv(p, x)[:, :-1, 1:-1]
-
-
-def down_right_shifted_deconv(p, x):
-    return uncropped_deconv(p, x)[:, :-1, :-1]
-
-
-def down_shift(x):
-    return jnp.concatenate([jnp.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
-
-
-def right_shift(x):
-    return jnp.concatenate([jnp.zeros_like(x[:, :, :1]), x[:, :, :-1]], axis=2)
-
-
-def concat_elu(x):
-    return nn.elu(jnp.concatenate([x, -x], axis=-1))
-
-
-def gated_resnet(p, x, conv, labels, beside=()):
-    y = conv(p["first"], concat_elu(x))
-    if beside:  # ours have elu(x), elu(-x) of one after those of the other
-        y = y + down_shifted_conv(
-            p["nin"], jnp.concatenate([concat_elu(other) for other in beside], axis=-1)
-        )
-    y = conv(p["second"], concat_elu(y))
-    y = y + p["classes"]["embedding"][labels][:, None, None]
-    a, b = jnp.split(y, 2, axis=-1)
-    return x + a * nn.sigmoid(b)
-
-
-def published(params, x, labels):
-    x = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
-    us = [down_shift(down_shifted_conv(params["above"], x))]
-    uls = [
-        down_shift(down_shifted_conv(params["above_left"], x))
-        + right_shift(down_right_shifted_conv(params["left"], x))
-    ]
-    levels = [params["level"]]
-    levels.append(levels[0]["half"]["level"])
-    levels.append(levels[1]["half"]["level"])
-
-    def pair(p, u, ul, u_beside=(), ul_beside=()):
-        u = gated_resnet(p["down"], u, down_shifted_conv, labels, u_beside)
-        beside = (u, *ul_beside)
-        return u, gated_resnet(p["right"], ul, down_right_shifted_conv, labels, beside)
-
-    for n, level in enumerate(levels):
-        for i in range(RESNETS):
-            u, ul = pair(level[f"before_{i}"], us[-1], uls[-1])
-            us, uls = [*us, u], [*uls, ul]
-        if n < 2:
-            us.append(down_shifted_conv(level["half"]["shrink_down"], us[-1], 2))
-            uls.append(down_right_shifted_conv(level["half"]["shrink_right"], uls[-1], 2))
-    u, ul = us.pop(), uls.pop()
-    for n, level in reversed(list(enumerate(levels))):
-        for i in range(RESNETS + (n < 2)):
-            u, ul = pair(level[f"after_{i}"], u, ul, (us.pop(),), (uls.pop(),))
-        if n:
-            u = down_shifted_deconv(levels[n - 1]["half"]["grow_down"], u)
-            ul = down_right_shifted_deconv(levels[n - 1]["half"]["grow_right"], ul)
-    assert not us
-    return down_shifted_conv(params["head"], nn.elu(ul))
+from tests.cases import make, one_line_error, perturbed, some_images, some_labels
+from tests.models.openai_pixel_cnn import RESNETS, published
 
 
 def test_it_is_the_published_network(x64):
@@ -171,24 +62,6 @@ def test_outputs_start_from_the_data():
         mean, std = np.mean(out, axis=(0, 1, 2)), np.std(out, axis=(0, 1, 2))
         np.testing.assert_allclose(mean, 0, atol=1e-3 * deviation)
         np.testing.assert_allclose(std, deviation, rtol=1e-3)
-
-
-@pytest.mark.parametrize("right", [0, 1])
-def test_a_transposed_convolution_counts_what_it_crops(x64, right):
-    layer = TransposedConv(in_features=3, features=5, rows=2, left=1, right=right, dtype="float64")
-    x = normal(4, 3, 5, 3)
-    out, variables = layer.init_with_output(jax.random.key(0), x)
-    np.testing.assert_allclose(out, layer.apply(variables, x), rtol=1e-10)
-    uncropped = uncropped_deconv(variables["params"], x)
-    np.testing.assert_allclose(np.mean(uncropped, axis=(0, 1, 2)), 0, atol=1e-10)
-    np.testing.assert_allclose(np.std(uncropped, axis=(0, 1, 2)), 1, rtol=1e-6)
-
-
-def test_a_constant_output_is_not_blown_up():
-    layer = NormedConv(in_features=3, features=5)
-    variables = layer.init(jax.random.key(0), jnp.ones((4, 3, 3, 3)))
-    np.testing.assert_array_equal(variables["params"]["scale"], 1)
-    np.testing.assert_allclose(layer.apply(variables, jnp.ones((4, 3, 3, 3))), 0, atol=1e-6)
 
 
 # The next-site view.

@@ -1,4 +1,4 @@
-"""Auto-encoders as models: sizes, likelihoods, initialisation, samples, inverted decoders."""
+"""VAEs as models: sizes, likelihoods, precision, samples, and what is refused."""
 
 import itertools
 
@@ -9,26 +9,10 @@ import pytest
 import scipy.stats
 
 from gen_jax import inversion, likelihoods, models, objectives, sampling, training
-from gen_jax.models import StandardNormal
-from tests.cases import (
-    one_line_error,
-    perturbed,
-    some_images,
-    some_labels,
-    whole_image_params,
-)
-from tests.vaes import BERNOULLI, PIXELS, LinearGaussian, UnitGaussian, every_binary, vae
-
-LIKELIHOODS = {
-    "bernoulli": (BERNOULLI, 1),
-    "categorical-rgb": (likelihoods.Categorical(3), 3),
-    "mixture-rgb": (likelihoods.DiscretizedLogisticMixture(5, 2), 3),
-}
+from tests.cases import one_line_error, perturbed, some_images, some_labels, whole_image_params
+from tests.vaes import BERNOULLI, LIKELIHOODS, PIXELS, every_binary, vae
 
 elbo = jax.jit(objectives.elbo, static_argnums=0)
-
-
-# Models.
 
 
 @pytest.mark.parametrize("network", ["dense", "conv"])
@@ -70,45 +54,6 @@ def test_bfloat16_computes_in_bfloat16_and_scores_in_float32():
     ours = elbo(model, variables, key, images)
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, elbo(exact, variables, key, images), rtol=0.05)
-
-
-def test_the_code_is_a_bottleneck():
-    model = models.AutoEncoder((3, 3, 1), BERNOULLI, num_latents=2, hidden=(4,))
-    variables, images = perturbed(model), some_images(model, 5)
-    codes = model.apply(variables, images, method="encode")
-    assert codes.shape == (5, 2)
-    np.testing.assert_allclose(
-        model.apply(variables, images), model.apply(variables, codes, method="decode"), rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        objectives.reconstruction(model, variables, codes, images),
-        BERNOULLI.log_prob(model.apply(variables, images), images).sum(axis=(1, 2, 3)),
-        rtol=1e-5,
-    )
-
-
-@pytest.mark.parametrize("network", ["dense", "conv"])
-@pytest.mark.parametrize("case", LIKELIHOODS)
-def test_the_output_begins_at_the_images_it_is_shown(network, case):
-    likelihood, channels = LIKELIHOODS[case]
-    hidden = (4, 8) if network == "conv" else (8,)
-    model = models.VAE((3, 4, channels), likelihood, network=network, hidden=hidden, num_latents=2)
-    images = some_images(model, 300) * jnp.asarray([1, 0])[:, None].repeat(2, 0).reshape(1, 1, 4, 1)
-    init = jax.jit(model.init)
-    variables = init(jax.random.key(0), images)
-    bias = variables["params"]["decoder"]["bias"]
-    assert bias.ndim == 1, "weight decay spares it"
-    bias = bias.reshape(1, 1, -1) if network == "conv" else bias.reshape(3, 4, -1)
-    sites, params = likelihood.sites(channels), likelihood.num_params(channels)
-    mean = np.asarray(likelihood.mean(bias.reshape(*bias.shape[:2], sites, params), channels))
-    expected = np.asarray(images).mean(axis=0)
-    if network == "conv":
-        expected = expected.mean(axis=(0, 1), keepdims=True)
-    np.testing.assert_allclose(mean, expected, atol=0.02)
-    # One image, or none: nothing is certain yet.
-    single = init(jax.random.key(0), images[:1])["params"]["decoder"]["bias"]
-    assert np.isfinite(single).all()
-    assert np.abs(single).max() < 8
 
 
 @pytest.mark.parametrize(
@@ -176,14 +121,6 @@ def test_bad_calls():
         sampling.sample(plain, perturbed(plain), key, 2)
 
 
-def test_active_units_are_those_whose_mean_varies():
-    means = np.random.default_rng(0).normal(0, [1.0, 0.05, 0.2], (2000, 3))
-    assert objectives.active_units(means.astype(np.float32)).tolist() == [True, False, True]
-
-
-# Sampling.
-
-
 def test_samples_follow_the_model(x64):
     model = vae((1, 3, 1), 2, (3,), latents="bernoulli", dtype="float64")
     variables, images = perturbed(model), every_binary(1, 3)
@@ -220,102 +157,6 @@ def test_samples_do_not_depend_on_batch_or_devices():
     np.testing.assert_array_equal(mode, (params[..., 0] > 0).astype(np.uint8))
 
 
-# Inversion.
-
-
-def test_inversion_finds_the_mode_of_the_posterior():
-    model = LinearGaussian((2, 2, 1), UnitGaussian(), num_latents=2)
-    images = some_images(model, 6)
-    found = inversion.encode_by_inversion(model, {}, images, num_steps=400, num_starts=2)
-    posterior = model.apply({}, images, method="encode")
-    np.testing.assert_allclose(found.codes, posterior.loc, atol=2e-3)
-    fit = objectives.reconstruction(model, {}, found.codes, images)
-    np.testing.assert_allclose(found.reconstruction, fit, rtol=1e-4)
-    np.testing.assert_allclose(
-        found.objective - found.reconstruction,
-        StandardNormal(2).log_prob(found.codes).sum(axis=-1),
-        rtol=1e-3,
-        atol=1e-3,
-    )
-    # Without the prior: least squares.
-    matrix = np.asarray(model.bind({}).matrix)
-    centred = np.asarray(images).reshape(6, 4) - np.asarray(model.bind({}).offset)
-    squares = np.linalg.lstsq(matrix, centred.T, rcond=None)[0].T
-    free = inversion.encode_by_inversion(model, {}, images, num_steps=400, prior_weight=0.0)
-    np.testing.assert_allclose(free.codes, squares, atol=2e-3)
-
-
-def test_inversion_keeps_the_best_of_all_starts():
-    model = vae((4, 4, 1), 2, (8,), num_classes=2)
-    variables = jax.tree.map(lambda x: 3 * x, perturbed(model))
-    images, labels = some_images(model, 5), some_labels(model, 5)
-    starts = jax.random.normal(jax.random.key(0), (6, 5, 2))
-
-    def invert(starts, images=images, labels=labels):
-        return inversion.encode_by_inversion(
-            model, variables, images, labels, num_steps=30, starts=starts
-        )
-
-    alone = np.stack([invert(start[None]).objective for start in starts])
-    together = invert(starts)
-    assert len(np.unique(alone.argmax(axis=0))) > 1, "no start is the best for all"
-    np.testing.assert_allclose(together.objective, alone.max(axis=0), rtol=1e-5)
-    one = invert(starts[:, 2:3], images[2:3], labels[2:3])
-    np.testing.assert_allclose(one.codes[0], together.codes[2], atol=1e-4)
-    long = inversion.encode_by_inversion(
-        model, variables, images, labels, num_steps=1, learning_rate=1e3, starts=starts
-    )
-    first = objectives.reconstruction(model, variables, starts, images, labels)
-    first = first + StandardNormal(2).log_prob(starts).sum(axis=-1)
-    assert (np.asarray(long.objective) >= np.asarray(first).max(axis=0) - 1e-4).all()
-
-
-def test_inversion_of_what_cannot_be_inverted():
-    model = vae((2, 2, 1), 2, latents="bernoulli")
-    images = some_images(model, 2)
-    with one_line_error("accepted: one whose codes are real numbers"):
-        inversion.encode_by_inversion(model, perturbed(model), images)
-    model = vae((2, 2, 1), 2)
-    variables = perturbed(model)
-    for fields, match in (
-        ({"num_starts": 0}, "num_starts is 0"),
-        ({"num_steps": 0}, "num_steps is 0"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"prior_weight": -1.0}, "prior_weight is -1.0"),
-        ({"starts": jnp.zeros((1, 3, 2))}, "starts has shape"),
-        ({"starts": jnp.zeros((0, 2, 2))}, "starts has shape"),
-        ({"starts": jnp.zeros((1, 2, 2), jnp.int32)}, "starts has shape .* int32"),
-    ):
-        with one_line_error(match):
-            inversion.encode_by_inversion(model, variables, images, **fields)
-
-
-def test_learned_codes_are_those_of_the_batch():
-    model = models.ImplicitAutoEncoder(
-        (3, 3, 1), BERNOULLI, num_latents=2, hidden=(4,), num_codes=9
-    )
-    variables, images = perturbed(model), some_images(model, 4)
-    batch = {"images": images, "indices": jnp.asarray([7, 0, 3, 7], jnp.int32)}
-
-    def value(variables):
-        return training.LearnedCodes()(model, variables, batch, jax.random.key(0))
-
-    nats, terms = value(variables)
-    codes = variables["params"]["codes"][batch["indices"]]
-    fit = objectives.reconstruction(model, variables, codes, images)
-    np.testing.assert_allclose(terms["reconstruction"], fit, rtol=1e-5)
-    prior = scipy.stats.norm.logpdf(np.asarray(codes)).sum(axis=-1)
-    np.testing.assert_allclose(nats, fit + prior, rtol=1e-5)
-    gradient = jax.grad(lambda v: jnp.sum(value(v)[0]))(variables)["params"]["codes"]
-    touched = np.flatnonzero(np.abs(gradient).sum(axis=-1))
-    assert touched.tolist() == [0, 3, 7]
-    batch["indices"] = jnp.asarray([0, 1, 2, 9], jnp.int32)
-    assert np.isnan(value(variables)[0]).tolist() == [False, False, False, True]
-    del batch["indices"]
-    with one_line_error("no indices"):
-        value(variables)
-
-
 @pytest.mark.parametrize("latents", ["gaussian", "bernoulli"])
 def test_inside_a_jit_what_does_not_exist_gives_nan(latents):
     """A level or a label out of range: bounds, codes, and codes by inversion."""
@@ -350,15 +191,3 @@ def test_inside_a_jit_what_does_not_exist_gives_nan(latents):
     np.testing.assert_array_equal(np.isnan(codes).all(axis=-1), images.max((1, 2, 3)) > 1)
     bias = jax.jit(lambda x: plain.init(key, x))(images)["params"]["decoder"]["bias"]
     assert np.isnan(bias).all(), "an output that begins at such images"
-
-
-def test_inversion_in_chunks_finds_the_same_codes(x64):
-    model = vae((2, 2, 1), 2, num_classes=2, dtype="float64")
-    variables, images, labels = perturbed(model), some_images(model, 5), some_labels(model, 5)
-    options = {"key": jax.random.key(3), "num_starts": 2, "num_steps": 5}
-    whole = inversion.encode_by_inversion(model, variables, images, labels, **options)
-    for size in (2, 9):
-        parts = inversion.encode_by_inversion(
-            model, variables, images, labels, chunk_size=size, **options
-        )
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), parts, whole)

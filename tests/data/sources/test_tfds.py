@@ -1,4 +1,4 @@
-"""Where images come from: digits, TFDS folders, .npz, folders, and what each one can get wrong."""
+"""TFDS sets without TensorFlow: where they are found, and what each one can get wrong."""
 
 import json
 import os
@@ -7,46 +7,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from gen_jax import data
-from gen_jax.data import DataConfig, Dataset, Split
+from gen_jax.data import DataConfig, Dataset
 from tests.image_sets import gray, write_tfds
-
-
-def test_digits_split_is_fixed_disjoint_and_complete():
-    from sklearn.datasets import load_digits
-
-    dataset = data.load(DataConfig())
-    sizes = [len(split) for split in (dataset.train, dataset.validation, dataset.test)]
-    assert sizes == [1297, 250, 250]
-    assert (dataset.image_shape, dataset.levels, dataset.num_classes) == ((8, 8, 1), 17, 10)
-    assert dataset.binarization == "none"
-    assert dataset.train.images.dtype == np.uint8
-    assert dataset.train.labels is not None
-    assert dataset.train.labels.dtype == np.int32
-
-    def rows(split: Split) -> list[bytes]:
-        assert split.labels is not None
-        return [
-            image.tobytes() + bytes([label])
-            for image, label in zip(split.images, split.labels, strict=True)
-        ]
-
-    ours = [*rows(dataset.train), *rows(dataset.validation), *rows(dataset.test)]
-    digits: Any = load_digits()
-    every = rows(Split(digits.images.astype(np.uint8)[..., None], digits.target.astype(np.int32)))
-    assert sorted(ours) == sorted(every)  # each once: no split shares an image with another
-    assert ours != every
-
-    again = data.load(DataConfig(seed=5))
-    assert again.fingerprint == dataset.fingerprint  # no seed changes it
-    # The split on every machine: NumPy guarantees RandomState's stream.
-    assert dataset.test.labels is not None
-    assert dataset.test.labels[:8].tolist() == [1, 0, 5, 6, 6, 8, 0, 7]
 
 
 def test_tfds_set_is_read_through_its_own_files(tmp_path: Path):
