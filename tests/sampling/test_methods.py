@@ -14,8 +14,6 @@ from gen_jax.sampling.methods import methods_of
 from tests.cases import FEW, by_site, every_model, generation_order, perturbed, some_labels
 from tests.sampling.in_double import BATCH, complete, in_double, run, sample
 
-METHODS = ("scan", "naive", "fixed_point")
-
 
 @pytest.fixture(scope="module", params=FEW, ids="-".join)
 def double(request):

@@ -1,18 +1,14 @@
 """Where results go, what stands beside them, and what a failing picture costs: nothing."""
 
 import csv
-import dataclasses
 import json
-import os
 
-import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 import gen_jax
 from gen_jax import data, figures, objectives
-from gen_jax.scripts import cli, complete, evaluate, reconstruct, results, runs, sample
+from gen_jax.scripts import cli, complete, evaluate, reconstruct, results, sample
 
 
 def names(folder):
@@ -37,20 +33,6 @@ def test_output_is_a_folder_of_its_own(tiny_run, tmp_path):
         written = np.load(target / name)
         assert (written["seed"], written["temperature"], written["step"]) == (5, 0.5, 4)
         assert written["method"] == "scan"
-
-
-def test_completions_do_not_depend_on_the_chunks(tiny_run, tmp_path):
-    found = []
-    for chunk_size in (3, 8):
-        options = complete.Options(
-            str(tiny_run),
-            num_images=4,
-            num_completions=2,
-            chunk_size=chunk_size,
-            output=str(tmp_path),
-        )
-        found.append(np.load(complete.complete(options))["completions"])
-    assert np.mean(found[0] != found[1]) <= 1e-3  # float32: other batches, other rounding
 
 
 def test_one_value_an_image(tiny_run, tmp_path):
@@ -125,25 +107,6 @@ def test_a_set_that_the_model_cannot_take_is_refused(tiny_run, own_images, tmp_p
         assert message in capsys.readouterr().err
 
 
-def test_a_label_has_a_name(tiny_class_run, tmp_path):
-    """`--label` by name, classes as columns of the grid, names beside the images."""
-    record = json.loads((tiny_class_run / "run.json").read_text())
-    run = runs.open_run(str(tiny_class_run))
-    assert run.class_names == tuple(record["data"]["class_names"]) == tuple("0123456789")
-    labels = runs.labels_for(run.model, 3, "cat", ["dog", "cat", *"abcdefgh"])
-    np.testing.assert_array_equal(labels, [1, 1, 1])
-    with pytest.raises(ValueError, match=r"label is bird; accepted: 0 … 9, dog, cat"):
-        runs.labels_for(run.model, 3, "bird", ["dog", "cat", *"abcdefgh"])
-    sample.sample(
-        sample.Options(str(tiny_class_run), num_images=20, animate=False, output=str(tmp_path))
-    )
-    written = np.load(tmp_path / "samples.npz")
-    assert tuple(written["class_names"]) == run.class_names
-    with Image.open(tmp_path / "samples.png") as picture:
-        width, height = picture.size
-    assert width > 3 * height  # ten columns, two rows
-
-
 def test_a_picture_that_fails_ends_nothing(tiny_run, tmp_path, monkeypatch, capsys):
     """The result is on the disk before, and one line says what is missing."""
 
@@ -180,48 +143,3 @@ def test_where_nothing_can_be_written_nothing_is_computed(tiny_vae_run, tmp_path
     options = reconstruct.Options(str(tiny_vae_run), output=target)
     with pytest.raises(ValueError, match=r"accepted: a path|nothing can be written in"):
         reconstruct.reconstruct(options)
-
-
-def test_a_seed_has_64_bits():
-    assert cli.noise_key(-1) is not None
-    assert jax.random.key_data(cli.noise_key(2**63 - 1)).size
-    with pytest.raises(ValueError, match="seed is 9223372036854775808; accepted"):
-        cli.noise_key(2**63)
-
-
-def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
-    run = runs.open_run(str(tiny_class_run))
-    labels = np.array([0, 1, 1], np.int32)
-    np.testing.assert_array_equal(run.labels(labels, ("7", "3")), [7, 3, 3])
-    np.testing.assert_array_equal(run.labels(labels, None), labels)
-    with pytest.raises(ValueError, match="a class 'cat'; accepted: 0, 1"):
-        run.labels(labels, ("cat", "3"))
-
-
-def test_the_content_decides_what_the_runs_own_data_are(tiny_run, tmp_path, monkeypatch, capsys):
-    """At another path they are split as ever; with other content all of them are refused too."""
-    run = runs.open_run(str(tiny_run))
-    dataset = data.load(run.data_config)
-    fingerprint = dataset.fingerprint
-    monkeypatch.setattr(
-        runs, "load_data", lambda config, **_: dataclasses.replace(dataset, fingerprint=fingerprint)
-    )
-    moved = dataclasses.replace(run.data_config, name="/elsewhere")
-    images = runs.load_images(run, evaluate.Options(str(tiny_run), data=moved))
-    assert images.name == "test"
-    assert len(images.split) == len(dataset.test)
-    assert "holds the data of this run" in capsys.readouterr().out
-    fingerprint = "another"
-    for split in (None, "all"):
-        with pytest.raises(ValueError, match="is not the data of this run any more"):
-            runs.load_images(run, evaluate.Options(str(tiny_run), split))
-
-
-def test_a_reader_that_goes_away_costs_no_result(tiny_run, tmp_path, monkeypatch):
-    def gone(*arguments, **options):
-        raise BrokenPipeError
-
-    monkeypatch.setattr("builtins.print", gone)
-    monkeypatch.setattr(os, "dup2", lambda *_: None)
-    evaluate.evaluate(evaluate.Options(str(tiny_run), output=str(tmp_path)))
-    assert (tmp_path / "evaluation-test.json").exists()

@@ -1,14 +1,16 @@
-"""What scripts say of the data that they read, and how a run finds them again."""
+"""What scripts say of the data that they read, how a run finds them again, and its labels."""
 
+import dataclasses
 import io
 import json
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gen_jax import data, training
-from gen_jax.scripts import cli, runs, train
+from gen_jax.scripts import cli, evaluate, runs, sample, train
 from tests.image_sets import gray, save_npz
 
 LABELS = np.array(["cat", "dög"])[np.arange(100) % 2]
@@ -54,3 +56,50 @@ def test_a_run_finds_its_data_from_another_folder(tiles, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     dataset = runs.load_data(runs.data_config(recorded["config"]))
     assert dataset.fingerprint == recorded["fingerprint"]
+
+
+def test_a_label_has_a_name(tiny_class_run, tmp_path):
+    """`--label` by name, classes as columns of the grid, names beside the images."""
+    record = json.loads((tiny_class_run / "run.json").read_text())
+    run = runs.open_run(str(tiny_class_run))
+    assert run.class_names == tuple(record["data"]["class_names"]) == tuple("0123456789")
+    labels = runs.labels_for(run.model, 3, "cat", ["dog", "cat", *"abcdefgh"])
+    np.testing.assert_array_equal(labels, [1, 1, 1])
+    with pytest.raises(ValueError, match=r"label is bird; accepted: 0 … 9, dog, cat"):
+        runs.labels_for(run.model, 3, "bird", ["dog", "cat", *"abcdefgh"])
+    sample.sample(
+        sample.Options(str(tiny_class_run), num_images=20, animate=False, output=str(tmp_path))
+    )
+    written = np.load(tmp_path / "samples.npz")
+    assert tuple(written["class_names"]) == run.class_names
+    with Image.open(tmp_path / "samples.png") as picture:
+        width, height = picture.size
+    assert width > 3 * height  # ten columns, two rows
+
+
+def test_classes_of_other_data_are_matched_by_their_names(tiny_class_run):
+    run = runs.open_run(str(tiny_class_run))
+    labels = np.array([0, 1, 1], np.int32)
+    np.testing.assert_array_equal(run.labels(labels, ("7", "3")), [7, 3, 3])
+    np.testing.assert_array_equal(run.labels(labels, None), labels)
+    with pytest.raises(ValueError, match="a class 'cat'; accepted: 0, 1"):
+        run.labels(labels, ("cat", "3"))
+
+
+def test_the_content_decides_what_the_runs_own_data_are(tiny_run, tmp_path, monkeypatch, capsys):
+    """At another path they are split as ever; with other content all of them are refused too."""
+    run = runs.open_run(str(tiny_run))
+    dataset = data.load(run.data_config)
+    fingerprint = dataset.fingerprint
+    monkeypatch.setattr(
+        runs, "load_data", lambda config, **_: dataclasses.replace(dataset, fingerprint=fingerprint)
+    )
+    moved = dataclasses.replace(run.data_config, name="/elsewhere")
+    images = runs.load_images(run, evaluate.Options(str(tiny_run), data=moved))
+    assert images.name == "test"
+    assert len(images.split) == len(dataset.test)
+    assert "holds the data of this run" in capsys.readouterr().out
+    fingerprint = "another"
+    for split in (None, "all"):
+        with pytest.raises(ValueError, match="is not the data of this run any more"):
+            runs.load_images(run, evaluate.Options(str(tiny_run), split))
