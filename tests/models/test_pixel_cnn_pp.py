@@ -45,7 +45,7 @@ def test_outputs_start_from_the_data():
 
     def intercept(call, args, kwargs, context):
         out = call(*args, **kwargs)
-        # What a transposed one crops counts too: the test below.
+        # What a transposed one crops counts too: tests/layers/test_weight_norm.py.
         if isinstance(context.module, NormedConv) and context.method_name == "__call__":
             seen.append((context.module.deviation, out))
         return out
