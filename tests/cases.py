@@ -117,6 +117,16 @@ SMALLEST = ("bernoulli", (4, 4), likelihoods.Bernoulli())
 """The smallest that a model takes whose height and width are multiples of 4: 65,536 images."""
 
 
+# rows, columns, query block and flange of local attention: blocks that divide the image, and not
+SHAPES_2D = [
+    (4, 6, (2, 3), (1, 2)),
+    (4, 6, (2, 2), (3, 1)),
+    (2, 21, (2, 11), (2, 3)),
+    (21, 4, (11, 2), (5, 2)),
+    (6, 6, (2, 2), (0, 0)),
+]
+
+
 def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) -> Any:
     """A small model of the tables above; `fields` override.
 
@@ -295,6 +305,17 @@ def dependencies(model: Any, batch: int = 6, seeds: int = 2) -> np.ndarray:
             params = whole_image_params(model, v, changed.reshape(images.shape), labels)
             found[:, j] |= np.asarray(jnp.any(params != base, axis=(0, 2)))
     return found
+
+
+def documented_field(model):
+    """bool [N, N] by site id: the earlier sites that a model says it reads."""
+    order = generation_order(model)
+    rank = np.empty(order.size, int)
+    rank[order] = np.arange(order.size)
+    earlier = rank[None, :] < rank[:, None]
+    if not hasattr(model, "receptive_field"):
+        return earlier
+    return model.receptive_field().reshape(order.size, order.size)
 
 
 def chain_rule(joint: np.ndarray) -> np.ndarray:

@@ -90,6 +90,12 @@ def save_npz(path: Path, **arrays: np.ndarray) -> str:
     return str(path)
 
 
+def ramp(tmp_path: Path, count: int = 600) -> str:
+    """Every intensity in its own pixel, in every image."""
+    images = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16), (count, 16, 16))
+    return save_npz(tmp_path / "ramp.npz", images=images)
+
+
 def numbered(count: int, intensities: np.ndarray | None = None) -> Dataset:
     """Image i has label i, so that a batch tells which examples it holds."""
     labels = np.arange(count, dtype=np.int32)

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from gen_jax import checks, inversion, likelihoods, models, objectives, sampling
-from gen_jax.meshes import data_mesh
-
-from .cases import (
-    make,
-    one_line_error,
-    perturbed,
-    some_images,
-)
-from .vaes import vae
+from tests.cases import make, one_line_error, perturbed, some_images
+from tests.vaes import vae
 
 KEY = jax.random.key(0)
 BERNOULLI = likelihoods.Bernoulli()
@@ -255,12 +248,14 @@ def test_parameters_that_are_not_finite_draw_nothing(pixels):
             assert len(looked_at) == times * len(jax.tree.leaves(variables))
 
 
-def test_any_mesh_is_one_axis_of_its_devices():
-    two_axes = jax.make_mesh((2, 2), ("rows", "columns"))
-    mesh = data_mesh(two_axes)
-    assert mesh.axis_names == ("data",)
-    assert mesh.devices.tolist() == two_axes.devices.reshape(-1).tolist()
-    assert data_mesh(mesh) is mesh
-    for wrong in (two_axes.abstract_mesh, jax.devices(), None, 2):
-        with one_line_error("mesh is .*; accepted: a jax.sharding.Mesh of devices"):
-            data_mesh(wrong)
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+@pytest.mark.parametrize("count", [2, 128, 129, 256, 257, 65536])
+def test_levels_in_range_whatever_their_type(count, dtype):
+    limits = np.iinfo(dtype)
+    values = np.array([-1, 0, 1, 127, 128, 255, 256, 65535, 65536, limits.min, limits.max])
+    values = values[(values >= limits.min) & (values <= limits.max)]
+    found = checks.in_range(jnp.asarray(values, dtype), count)
+    expected = (values >= 0) & (values < count)
+    assert expected.all() if found is None else (found == expected).all()
+    assert (found is None) == (limits.min == 0 and limits.max < count)

@@ -1,4 +1,4 @@
-"""What the source keeps to everywhere: how fields are documented, layers made, errors worded."""
+"""What holds everywhere: documented fields, layers by keywords, errors' words, a test file a module."""
 
 import ast
 import importlib
@@ -107,3 +107,90 @@ def test_every_error_says_what_is_accepted():
                 wrong.append(f"{name}:{error.lineno}: {ast.unparse(error)}")
     assert not wrong
     assert exempt == OTHER_WORDING.keys()
+
+
+TESTS = Path(__file__).parent
+EXPERIMENTS = TESTS.parent / "experiments"
+TEST_FILES = sorted(file.relative_to(TESTS) for file in TESTS.rglob("test_*.py"))
+
+# Named after what they show, of several modules.
+PROPERTIES = {
+    "test_bounds.py",
+    "test_conventions.py",
+    "test_course.py",
+    "test_docs.py",
+    "test_gradients.py",
+    "test_import.py",
+    "test_open.py",
+    "test_readme.py",
+    "test_requirements.py",
+    "likelihoods/test_draws.py",
+    "likelihoods/test_log_prob.py",
+    "models/test_blocks.py",
+    "models/test_configuration.py",
+    "models/test_views.py",
+    "sampling/test_frequencies.py",
+    "sampling/test_processes.py",
+    "sampling/test_programs.py",
+    "scripts/test_bad_input.py",
+    "scripts/test_demo_page_browser.py",
+    "scripts/test_options.py",
+    "training/test_auto_encoder_runs.py",
+    "training/test_bfloat16.py",
+}
+
+# What holds a module that has no file of its own.
+ELSEWHERE = {
+    "_version.py": "test_docs.py: it is the last of the changelog",
+    "keys.py": "sampling/test_noise.py draws with keys of every kind; test_checks.py",
+    "memory.py": "what the system says; data/test_memory.py decides by it",
+    "layers/class_conv.py": "models/test_views.py: a layer of PixelCNN",
+    "layers/class_embedding.py": "models/test_views.py, and models/shared/test_image_model.py",
+    "layers/gated_resnet.py": "models/test_pixel_cnn_pp.py: a part of the published network",
+    "layers/resolutions.py": "models/test_pixel_cnn_pp.py: a part of the published network",
+    "layers/site_layer.py": "models/test_views.py: its loop is the view of a step",
+    "models/gated_pixel_cnn.py": "models/test_views.py: it promises what every model does",
+    "models/shared/autoregressive.py": "models/test_views.py: it is the base of every model",
+    "models/shared/parameters.py": "test_checks.py: wrong parameters are among the wrong calls",
+    "models/shared/protocol.py": "test_open.py: models that derive from nothing",
+    "scripts/decompress.py": "scripts/test_compress.py: there and back",
+    "training/checkpoint_files.py": "training/test_checkpoints.py damages them",
+}
+
+
+def mirrored(file):
+    """The modules that a file of tests may be named after."""
+    name = file.name.removeprefix("test_")
+    modules = [PACKAGE / file.with_name(name)]
+    if file.parts[0] == "scripts":  # and those that are called as experiments
+        modules.append(EXPERIMENTS / Path(*file.parts[1:-1], name))
+    return modules
+
+
+def test_a_file_of_tests_is_named_after_a_module_or_a_property():
+    found = {str(file) for file in TEST_FILES if not any(m.exists() for m in mirrored(file))}
+    assert found == PROPERTIES
+
+
+def test_every_module_has_a_file_of_tests():
+    modules = {
+        file.relative_to(PACKAGE) for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"
+    }
+    without = {str(m) for m in modules if m.with_name(f"test_{m.name}") not in TEST_FILES}
+    assert without == ELSEWHERE.keys()
+
+
+def imported_names(file):
+    """The parts of all that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (node.module or "").split(".")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in node.names:
+                yield from name.name.split(".")
+
+
+def test_nothing_is_imported_from_a_file_of_tests():
+    """What several need stands beside them: an imported test would be run twice."""
+    for file in TESTS.rglob("*.py"):
+        assert not [n for n in imported_names(file) if n.startswith("test_")], file

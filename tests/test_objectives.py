@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, objectives
-
-from .cases import (
+from tests.cases import (
     MODELS,
     every_image,
     every_model,
@@ -166,3 +165,8 @@ def test_gradient_is_the_slope(x64, name):
         if not np.any(g)
     ]
     assert not dead, "no influence on the likelihood"
+
+
+def test_active_units_are_those_whose_mean_varies():
+    means = np.random.default_rng(0).normal(0, [1.0, 0.05, 0.2], (2000, 3))
+    assert objectives.active_units(means.astype(np.float32)).tolist() == [True, False, True]

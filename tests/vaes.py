@@ -14,6 +14,11 @@ from gen_jax.models import DiagonalGaussian
 
 BERNOULLI = likelihoods.Bernoulli()
 PIXELS = models.PixelCNN((2, 2, 1), BERNOULLI)
+LIKELIHOODS = {
+    "bernoulli": (BERNOULLI, 1),
+    "categorical-rgb": (likelihoods.Categorical(3), 3),
+    "mixture-rgb": (likelihoods.DiscretizedLogisticMixture(5, 2), 3),
+}
 
 
 def vae(shape=(2, 2, 1), num_latents=1, hidden=(4,), **fields):

@@ -1,7 +1,6 @@
 """A run: resumed bit-identical after any kill, stopped cleanly, refused when it is another."""
 
 import dataclasses
-import hashlib
 import io
 import itertools
 import os
@@ -23,47 +22,17 @@ from rich.console import Console
 import gen_jax
 from gen_jax import training
 from gen_jax.training import devices
-from gen_jax.training import interrupts as interrupts_file
-from gen_jax.training import records as records_file
-from gen_jax.training.records import Records
 from gen_jax.training.workdir import Workdir
 
 from . import tiny
 
+pytestmark = pytest.mark.usefixtures("as_from_a_terminal")
+
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """The run that nothing disturbs."""
-    path = tmp_path_factory.mktemp("reference")
-    result = tiny.train(path)
-    assert result.finished
-    assert result.step == 20
-    return path
-
-
-@pytest.fixture(autouse=True)
-def as_from_a_terminal():
-    """A process in the background may have been told to ignore Ctrl-C, and then does."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 def records(path, split):
     return training.read_metrics(Workdir(path), split)
-
-
-def signalled(number, at):
-    """An on_sample that sends this process a signal at a step."""
-
-    def send(step, variables):
-        del variables
-        if step == at:
-            os.kill(os.getpid(), number)
-
-    return send
 
 
 def test_a_run_learns_and_keeps_its_best_step(reference):
@@ -112,7 +81,7 @@ def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, a
     result = tiny.train(
         tmp_path,
         batches=tiny.batches(options=options),
-        on_sample=signalled(number, at),
+        on_sample=tiny.signalled(number, at),
         console=Console(file=said, width=500),
     )
     assert result.step == at
@@ -159,29 +128,6 @@ def test_a_signal_before_the_first_step_begins_nothing(tmp_path, monkeypatch):
     assert (result.step, result.signal) == (0, signal.SIGTERM)
     assert "stopped by SIGTERM before the first step" in said.getvalue()
     assert training.complete_steps(tmp_path) == {}
-
-
-def test_a_signal_while_something_compiles_is_answered_at_once(monkeypatch):
-    monkeypatch.setattr(interrupts_file, "_PATIENCE", 0.01)
-    said = []
-    with interrupts_file.interrupts(said.append) as interrupt:
-        sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-        sender.start()
-        # Like a compiler it lets other threads run, and Python handle no signal.
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
-    assert interrupt.number == signal.SIGINT
-    assert len(said) == 1
-    assert said[0].startswith("Ctrl-C: stopping once this is compiled")
-
-
-def test_ignored_signals_stay_ignored():
-    """As nohup asks for."""
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with interrupts_file.interrupts():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, previous)
 
 
 def test_what_is_beside_the_run_does_not_end_it(reference, tmp_path, monkeypatch):
@@ -256,34 +202,6 @@ def test_killed_at_a_random_moment_it_ends_the_same(reference, tmp_path):
     assert [r["step"] for r in records(tmp_path, "train")] == list(range(1, 21)), f"seed {seed}"
 
 
-def test_lines_of_nobody_in_the_metrics_are_passed_over(tmp_path):
-    lines = [b'{"step": 1, "split": "train"}', b"\xff\xfe", b"[3]", b'{"step": "2"}', b"7", b""]
-    lines += [b'{"step": 2, "split": "train"}', b'{"step": 3, "split": "train"}', b'{"step": 2, "s']
-    workdir, said = Workdir(tmp_path), io.StringIO()
-    workdir.metrics.write_bytes(b"\n".join(lines))
-    assert [record["step"] for record in training.read_metrics(workdir)] == [1, 2, 3]
-    with Records(workdir, 2, 20, 8, Console(file=said, width=500)):
-        pass
-    assert said.getvalue() == f"{workdir.metrics}: lines that no run has written, dropped: 5\n"
-    assert [record["step"] for record in training.read_metrics(workdir)] == [1, 2]
-
-
-def test_the_time_left_does_not_count_compilation(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_file, "_QUIET_SECONDS", -1.0)
-    said = io.StringIO()
-    with Records(Workdir(tmp_path), 0, 10, 8, Console(file=said, width=500)) as running:
-        for step, seconds in enumerate([600.0, 2.0, 2.0, 3.0], start=1):
-            running.train(step, {"bits_per_dim": np.float32(1)}, seconds, log=True)
-    assert "left" not in said.getvalue().splitlines()[0]
-    assert [line.rpartition(", ")[2] for line in said.getvalue().splitlines()[1:]] == [
-        "16 s left",
-        "14 s left",
-        "18 s left",
-    ]
-    speeds = [record.get("images_per_second") for record in records(tmp_path, "train")]
-    assert speeds == [None, 4.0, 4.0, pytest.approx(8 / 3)]
-
-
 def nan_of_ones(model, variables, batch, key):
     """The likelihood, but NaN where a whole batch is ones."""
     nats, terms = training.LogLikelihood()(model, variables, batch, key)
@@ -315,34 +233,6 @@ def test_a_validation_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(training.NonFiniteError, match=said):
         tiny.train(tmp_path, evaluation=evaluation, eval_objective=nan_of_ones)
     assert list(training.complete_steps(tmp_path)) == [5]
-
-
-def test_a_run_starts_from_the_weights_of_another(reference, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"bias is float32\[4\]; accepted: float32\[6\], as here$"
-    ) as error:
-        tiny.train(tmp_path, init_from=reference, model=tiny.MODEL.clone(features=6))
-    assert "\n" not in str(error.value)
-    assert not any(tmp_path.iterdir())
-    tiny.train(tmp_path, init_from=reference, on_sample=signalled(signal.SIGTERM, 1))
-    # Adam's first step, of the warm-up, is not larger than the rate.
-    rate = 1.01 * tiny.OPTIMIZER.learning_rate / tiny.OPTIMIZER.warmup_steps
-    there, here = (jax.tree.leaves(gen_jax.load(path)[1]) for path in (reference, tmp_path))
-    assert max(float(abs(a - b).max()) for a, b in zip(there, here, strict=True)) <= rate
-    record = Workdir(tmp_path).read()["init_from"]
-    assert (record["run"], record["step"]) == (str(reference), training.resolve_step(reference))
-    with pytest.raises(ValueError, match=r"init_from is \{.* there, None here"):
-        tiny.train(tmp_path)
-    (reference / "run.json").rename(reference / "away")  # it is not needed any more
-    try:
-        assert tiny.train(tmp_path, init_from=reference).finished
-    finally:
-        (reference / "away").rename(reference / "run.json")
-    # Begun over again, it starts from them again.
-    again = {"init_from": reference, "overwrite": True}
-    tiny.train(tmp_path, **again, on_sample=signalled(signal.SIGTERM, 1))
-    here = jax.tree.leaves(gen_jax.load(tmp_path)[1])
-    assert max(float(abs(a - b).max()) for a, b in zip(there, here, strict=True)) <= rate
 
 
 def test_another_run_is_refused_and_left_alone(reference):

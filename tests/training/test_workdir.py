@@ -1,78 +1,12 @@
-"""The folder of a run: nobody else's is touched, one run at a time, and run.json is checked."""
+"""The folder of a run: nobody else's is touched, and one run at a time."""
 
-import copy
-import dataclasses
-import errno
 import json
 import os
 
 import pytest
 
-from gen_jax import likelihoods, models, training
-from gen_jax.data import DataConfig
-from gen_jax.files import write_atomically
 from gen_jax.training.workdir import Workdir
-
-MODEL = models.GatedPixelCNN((4, 4, 1), likelihoods.Categorical(17))
-RECORD = {
-    "format": "gen_jax run 1",
-    "model": models.to_dict(MODEL),
-    "objective": training.target_to_dict(training.LOG_LIKELIHOOD),
-    "data": {"config": dataclasses.asdict(DataConfig()), "fingerprint": "1"},
-    "training": dataclasses.asdict(training.TrainConfig()),
-    "processes": 1,
-    "init_from": None,
-    "versions": {"jax": "0"},
-}
-
-
-def changed(name, value):
-    """RECORD with another value at a dotted name; without it, if the value is `del`."""
-    record = copy.deepcopy(RECORD)
-    *path, last = name.split(".")
-    place = record
-    for key in path:
-        place = place[key]
-    if value == "del":
-        del place[last]
-    else:
-        place[last] = value
-    return record
-
-
-def contents(folder):
-    return {
-        path: (os.readlink(path) if path.is_symlink() else path.is_file() and path.read_bytes())
-        for path in folder.rglob("*")
-    }
-
-
-def checkpoint(path, *names):
-    """A checkpoint as far as its names go."""
-    for name in names or ("params", "ema", "optimizer", "data", "metrics"):
-        (path / name).mkdir(parents=True)
-        (path / name / "_METADATA").write_text("{}")
-    handlers = dict.fromkeys(names or ("params", "ema", "optimizer", "data"), "x")
-    (path / "_CHECKPOINT_METADATA").write_text(json.dumps({"item_handlers": handlers}))
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run at step 5, as its files are named, with all that a run may leave."""
-    path = tmp_path / "run"
-    Workdir(path).claim(RECORD)
-    checkpoint(path / "checkpoints" / "5")
-    (path / "checkpoints" / "6.orbax-checkpoint-tmp" / "ema").mkdir(parents=True)
-    (path / "checkpoints" / ".4.removed" / "ema").mkdir(parents=True)
-    checkpoint(path / "damaged" / "5")
-    checkpoint(path / "damaged" / "5-1")
-    (path / "tensorboard").mkdir()
-    (path / "tensorboard" / "events.out.tfevents.1.host").touch()
-    (path / "metrics.jsonl").write_text('{"step": 1}\n')
-    (path / "samples").mkdir()
-    (path / "samples" / "step_1.png").touch()
-    (path / "notes.txt").write_text("mine")
-    return path
+from tests.training.run_folder import RECORD, changed, checkpoint, contents
 
 
 def file(name, text="mine"):
@@ -152,89 +86,6 @@ def test_a_run_without_checkpoints_is_begun_anew_by_the_same_only(tmp_path):
     assert not workdir.metrics.exists()
 
 
-# (field, value, what the line must say beside the field): all that is read, of a wrong type.
-EDITS = [
-    ("format", "gen_jax run 9", "'gen_jax run 1'"),
-    ("model", None, "an object"),
-    ("model.model", 3, "a text"),
-    ("model.features", "64", "an integer"),
-    ("model.features", True, "an integer"),
-    ("model.dropout", None, "a finite number"),
-    ("model.dropout", float("inf"), "a finite number"),
-    ("model.image_shape", [4, 4], "a list of 3, each an integer"),
-    ("model.num_classes", "ten", "an integer or null"),
-    ("model.dtype", "float16", "'float32' or 'bfloat16' or 'float64'"),
-    ("model.width", 3, "no such field"),
-    ("model.likelihood", None, "an object"),
-    ("model.likelihood.name", None, "a text"),
-    ("model.likelihood.levels", 4.5, "an integer"),
-    ("objective", None, "an object"),
-    ("objective.name", 1, "a text"),
-    ("objective.dropout", "yes", "true or false"),
-    ("data", [], "an object"),
-    ("data.fingerprint", None, "a text"),
-    ("data.fingerprint", "del", "a text"),
-    ("data.config", None, "an object"),
-    ("data.config.name", None, "a text"),
-    ("data.config.size", [4, "x"], "a list of 2, each an integer or null"),
-    ("data.config.grayscale", 1, "true or false"),
-    ("training", None, "an object"),
-    ("training.steps", 5.5, "an integer"),
-    ("training.optimizer", 1, "an object"),
-    ("training.optimizer.eps", "small", "a finite number"),
-    ("training.optimizer.schedule", "linear", "'cosine' or "),
-    ("training.epochs", 3, "no such field"),
-    ("processes", 0, "1 or more"),
-    ("processes", "1", "1 or more"),
-    ("init_from", "other", "an object"),
-    ("init_from", {"run": 3}, "a text"),
-    ("versions", None, "an object"),
-]
-
-
-@pytest.mark.parametrize(("name", "value", "accepted"), EDITS)
-def test_an_edited_run_json_is_named_by_file_field_and_value(tmp_path, name, value, accepted):
-    (tmp_path / "run.json").write_text(json.dumps(changed(name, value)))
-    with pytest.raises(ValueError, match=r"run\.json") as error:
-        Workdir(tmp_path).read()
-    line = str(error.value)
-    assert name in line
-    assert f"accepted: {accepted}" in line
-    assert "\n" not in line
-    if value not in ("del", {"run": 3}, [4, "x"]):
-        assert repr(value) in line
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match=name):
-        Workdir(tmp_path).claim(RECORD)
-    assert contents(tmp_path) == before
-
-
-def test_a_run_of_before_goes_on_under_the_defaults(run):
-    """Fields that have come since count as their defaults; no other value does."""
-    old = changed("format", "del")
-    for place, name in (
-        (old, "objective"),
-        (old, "processes"),
-        (old, "init_from"),
-        (old["model"], "kernel_size"),
-        (old["model"]["likelihood"], "levels"),
-        (old["data"]["config"], "grayscale"),
-        (old["training"], "keep"),
-        (old["training"]["optimizer"], "ema_decay"),
-    ):
-        del place[name]
-    (run / "run.json").write_text(json.dumps(old))
-    new = changed("model.likelihood.levels", 256)
-    Workdir(run).claim(new)
-    assert Workdir(run).read() == new
-    for name, value in (("model.kernel_size", 5), ("training.optimizer.ema_decay", 0.5)):
-        (run / "run.json").write_text(json.dumps(old))
-        other = changed(name, value)
-        other["model"]["likelihood"]["levels"] = 256
-        with pytest.raises(ValueError, match=f"{name} is .* there, {value} here"):
-            Workdir(run).claim(other)
-
-
 def test_the_same_data_may_lie_elsewhere(run):
     said = []
     moved = changed("data.config.name", "/mnt/digits.npz")
@@ -271,15 +122,3 @@ def test_one_run_at_a_time_holds_the_folder(tmp_path):
 def test_a_path_that_is_none_is_refused(path, message):
     with pytest.raises(ValueError, match=message):
         Workdir(path)
-
-
-def test_a_full_disk_leaves_the_old_text_and_no_other(tmp_path, monkeypatch):
-    def fail(number):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    path = tmp_path / "run.json"
-    path.write_text("old")
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"No space left on device: .*run\.json"):
-        write_atomically(path, "new")
-    assert contents(tmp_path) == {path: b"old"}

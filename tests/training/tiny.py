@@ -1,6 +1,7 @@
 """A run small enough to be trained, killed and resumed in seconds; also a script."""
 
 import io
+import os
 import sys
 import time
 
@@ -34,6 +35,12 @@ CONFIG = training.TrainConfig(
     optimizer=OPTIMIZER,
 )
 DATA = {"name": "stripes", "fingerprint": "1"}
+
+
+def with_value(config, name, value):
+    """What a type checker would not let by."""
+    object.__setattr__(config, name, value)
+    return config
 
 
 def make_images(count=43, seed=0):
@@ -78,6 +85,17 @@ def train(workdir, config=CONFIG, **kwargs):
         "console": Console(file=io.StringIO()),
     } | kwargs
     return training.train(config=config, workdir=workdir, **kwargs)
+
+
+def signalled(number, at):
+    """An on_sample that sends this process a signal at a step."""
+
+    def send(step, variables):
+        del variables
+        if step == at:
+            os.kill(os.getpid(), number)
+
+    return send
 
 
 def compiled(config):
