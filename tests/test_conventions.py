@@ -1,4 +1,4 @@
-"""What holds everywhere: documented fields, layers by keywords, errors' words, a test file a module."""
+"""What holds everywhere: fields documented, layers by keywords, errors worded, tests in place."""
 
 import ast
 import importlib

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
-from gen_jax.likelihoods import DiscretizedLogisticMixture
+from gen_jax.likelihoods import Categorical, DiscretizedLogisticMixture
 from tests.likelihood_cases import (
     EVERY,
     SMALL,
