@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gen_jax import data
-from gen_jax.data import DataConfig, datasets, draws, memory
+from gen_jax.data import DataConfig, datasets, memory, noise
 
 from .image_sets import assert_equal_batches, batches, gray, numbered, save_npz
 
@@ -87,7 +87,7 @@ def test_dynamic_binarization_changes_an_image_from_epoch_to_epoch(tmp_path: Pat
 
 def test_an_intensity_of_zero_never_draws_one():
     zeros = np.zeros((16384, 64, 64), np.uint8)  # 2**26 uniforms: some of 24 bits are 0
-    assert not draws.bernoulli(zeros, 255, seed=0, stream="train").any()
+    assert not noise.bernoulli(zeros, 255, seed=0, stream="train").any()
 
 
 def test_threshold_and_levels(tmp_path: Path):
