@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = results.writable(page.parent / "gallery")
     sections = read_sections(page)
     for name in options.names or pretrained.names():
-        sections[name] = draw(name, folder, options)
+        sections[name] = section(name, folder, options)
         kept = {name: sections[name] for name in pretrained.names() if name in sections}
         write_atomically(page, "\n".join([INTRODUCTION, *kept.values()]))
         cli.say(f"{name}: drawn in {page}")
@@ -75,7 +75,7 @@ def read_sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
 
 
-def draw(name: str, folder: Path, options: Options) -> str:
+def section(name: str, folder: Path, options: Options) -> str:
     """The section of a model; its pictures are written."""
     card, run = pretrained.card(name), runs.open_run(name)
     model, variables, levels = run.model, run.variables, run.model.likelihood.levels
@@ -98,11 +98,11 @@ def draw(name: str, folder: Path, options: Options) -> str:
         shown = len(images) // columns * columns or len(images)
         figures.save_grid(images[:shown], levels, show("samples", "Samples"), columns)
         distances, nearest = neighbours(images, train, levels)
-        rows = {"drawn": images[:_SHOWN]}
+        strips = {"drawn": images[:_SHOWN]}
         for i, rank in enumerate(("nearest", "second", "third")[:_NEIGHBOURS]):
-            rows[rank] = train[nearest[:_SHOWN, i]]
+            strips[rank] = train[nearest[:_SHOWN, i]]
         path = show("nearest", "Images drawn, over the nearest training images,")
-        figures.save_rows(rows, levels, path)
+        figures.save_strips(strips, levels, path)
         known, _ = neighbours(test.images[:64], train, levels)
         lines.append(
             f"Mean distance to the nearest of {len(train):,} training images: "
@@ -113,9 +113,12 @@ def draw(name: str, folder: Path, options: Options) -> str:
     classes = None if test.labels is None else test.labels[:_SHOWN]
     if has_code(model):
         codes = codes_of(run, test.images, test.labels)
-        means = runs.expected_images(run, codes[: 2 * _SHOWN], _rows(test.labels, 2 * _SHOWN))
-        rows = {"test image": test.images[: 2 * _SHOWN].astype(np.float64), "reconstruction": means}
-        figures.save_rows(rows, levels, show("reconstructions", "Reconstructions"))
+        means = runs.expected_images(run, codes[: 2 * _SHOWN], _some(test.labels, 2 * _SHOWN))
+        strips = {
+            "test image": test.images[: 2 * _SHOWN].astype(np.float64),
+            "reconstruction": means,
+        }
+        figures.save_strips(strips, levels, show("reconstructions", "Reconstructions"))
         if model.num_latents == 2 and model.has_real_codes:
             save_plane(run, codes, 20, show("plane", "The plane of codes"))
         return "\n".join(lines)
@@ -150,7 +153,7 @@ def codes_of(run: runs.Run, images: Any, labels: Any) -> Any:
     return codes.mode() if has_posterior(run.model) else codes
 
 
-def _rows(labels: Any, count: int) -> Any:
+def _some(labels: Any, count: int) -> Any:
     return None if labels is None else labels[:count]
 
 

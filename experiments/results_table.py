@@ -57,8 +57,8 @@ def with_table(text: str, path: Path = PAGE) -> str:
 def table() -> str:
     """One row a shipped model, in Markdown."""
     head = "| model | data | step chosen by | epochs | test | published | trained by |\n"
-    rows = [row(name, pretrained.card(name)) for name in pretrained.names()]
-    return head + "|---" * 7 + "|\n" + "".join(rows)
+    lines = [row(name, pretrained.card(name)) for name in pretrained.names()]
+    return head + "|---" * 7 + "|\n" + "".join(lines)
 
 
 def row(name: str, card: pretrained.Card) -> str:
@@ -90,15 +90,15 @@ def score(card: pretrained.Card) -> str:
         digits = 2 if nats else 3
         return f"{-value * scale:.{digits}f} ± {error * scale:.{digits}f}"
 
-    objective = number(test.nats, test.nats_standard_error)
-    text = f"**{objective} {unit}**"
+    reported = number(test.nats, test.nats_standard_error)
+    text = f"**{reported} {unit}**"
     if test.measure != "-log p(x)":
-        text = f"{test.measure} {objective} {unit}"
+        text = f"{test.measure} {reported} {unit}"
     if test.iwae_nats is not None and test.iwae_nats_standard_error is not None:
         bound = number(test.iwae_nats, test.iwae_nats_standard_error)
         text = (
             f"**{bound} {unit}** by the IWAE bound of k = {test.iwae_samples} "
-            f"({test.measure} {objective})"
+            f"({test.measure} {reported})"
         )
     if test.accuracy is not None:
         text += f"; {100 * test.accuracy:.1f} % of the classes right, by Bayes' rule"

@@ -47,9 +47,9 @@ def tile(rgb: np.ndarray, columns: int | None = None, zoom: int | None = None) -
     """Images `[N, H, W, 3]` side by side in one `[h, w, 3]`, about square, with thin borders."""
     count, height, width, _ = rgb.shape
     columns = min(columns or int(np.ceil(np.sqrt(count))), count)
-    rows = -(-count // columns)
+    down = -(-count // columns)
     zoom = zoom or max(1, 720 // (columns * (width + 1)))
-    shape = (rows * (height + 1) + 1, columns * (width + 1) + 1, 3)
+    shape = (down * (height + 1) + 1, columns * (width + 1) + 1, 3)
     sheet = np.full(shape, _BORDER, np.uint8)
     for i, image in enumerate(rgb):
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
@@ -106,16 +106,16 @@ def save_grid(
     return _save(sheet if names is None else np.concatenate([_names(names, sheet), sheet]), path)
 
 
-def save_rows(rows: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Path:
-    """A PNG of named rows of images `[N, H, W, C]`, one under the other: compare by column."""
-    strips = [tile(to_rgb(images, levels), columns=len(images), zoom=1) for images in rows.values()]
-    height, width = strips[0].shape[:2]
+def save_strips(strips: Mapping[str, np.ndarray], levels: int, path: PathLike) -> Path:
+    """A PNG of named strips of images `[N, H, W, C]`, one under the other: compare by column."""
+    sheets = [tile(to_rgb(x, levels), columns=len(x), zoom=1) for x in strips.values()]
+    height, width = sheets[0].shape[:2]
     zoom = max(1, 1400 // width)
-    size = (width * zoom / 130 + 1.6, len(rows) * height * zoom / 130)
+    size = (width * zoom / 130 + 1.6, len(strips) * height * zoom / 130)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(rows), 1, squeeze=False)
-    for axis, name, strip in zip(axes[:, 0], rows, strips, strict=True):
-        axis.imshow(strip, interpolation="nearest")
+    axes = figure.subplots(len(strips), 1, squeeze=False)
+    for axis, name, sheet in zip(axes[:, 0], strips, sheets, strict=True):
+        axis.imshow(sheet, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
@@ -149,8 +149,8 @@ def save_completions(
     whole = _drawn_as(np.broadcast_to(known, originals.shape)).all(axis=-1, keepdims=True)
     shown = np.where(whole, to_rgb(originals, levels), np.array(_TO_COME, np.uint8))
     columns = [to_rgb(originals, levels), shown, *(to_rgb(c, levels) for c in completions)]
-    rows = np.stack(columns, axis=1).reshape(-1, *shown.shape[1:])
-    return _save(tile(rows, columns=len(columns)), path)
+    in_turn = np.stack(columns, axis=1).reshape(-1, *shown.shape[1:])
+    return _save(tile(in_turn, columns=len(columns)), path)
 
 
 def frames(

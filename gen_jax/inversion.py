@@ -44,7 +44,7 @@ class Inversion(NamedTuple):
     """The best code of all starts and steps."""
     reconstruction: Nats
     """log p(x | z) at it, in nats, `[B]`."""
-    objective: Nats
+    log_joint: Nats
     """log p(x | z) + prior_weight · log p(z) at it, in nats, `[B]`: what was maximised."""
 
     __repr__ = brief
@@ -161,7 +161,7 @@ def _invert(
             return _better(best, loss(codes)[1])
 
         found = jax.vmap(invert)(starts)
-    seen = jnp.where(jnp.isnan(found.objective), -jnp.inf, found.objective)
+    seen = jnp.where(jnp.isnan(found.log_joint), -jnp.inf, found.log_joint)
     winner = jnp.argmax(seen, axis=0)
     image = jnp.arange(images.shape[0])
     return Inversion(*(x[winner, image] for x in found))
@@ -169,7 +169,7 @@ def _invert(
 
 def _better(best: Inversion, other: Inversion) -> Inversion:
     """Image by image; NaN where nothing else was seen."""
-    wins = (other.objective > best.objective) | jnp.isnan(best.objective)
+    wins = (other.log_joint > best.log_joint) | jnp.isnan(best.log_joint)
     return Inversion(
         *(
             jnp.where(wins.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

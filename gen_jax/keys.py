@@ -25,5 +25,5 @@ def threefry(key: Key) -> Key:
     if key.dtype != jnp.uint32 or key.ndim != 1 or key.size < 2:
         raise ValueError(f"key has dtype {key.dtype} and shape {key.shape}; {accepted}")
     words = jnp.asarray(key)
-    first = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
-    return functools.reduce(jax.random.fold_in, list(words[2:]), first)
+    start = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
+    return functools.reduce(jax.random.fold_in, list(words[2:]), start)

@@ -6,7 +6,8 @@ the wrong kind.
 """
 
 import math
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -195,25 +196,22 @@ def elbo_terms(
     ValueError for a combination that does not exist.
     """
     check_estimator(model, num_samples, kl, estimator, baseline)
+    how = _ESTIMATORS[estimator]
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     posterior = model.apply(variables, images, labels, method="encode")
-    codes = posterior.sample(threefry(key), num_samples)
-    if estimator == "straight_through":
-        codes = posterior.straight_through(codes)
-    elif estimator == "score_function":
-        codes = jax.lax.stop_gradient(codes)
+    codes = how.pass_on(posterior, posterior.sample(threefry(key), num_samples))
     fit = reconstruction(model, variables, codes, images, labels)
     log_q = posterior.log_prob(codes)
     divergence = apply_prior(with_posterior(model), variables, "kl", posterior, labels)
     if divergence is None or kl == "monte_carlo":
         sampled, prior = True, _prior(model, variables, codes, labels)
         # By the score function alone: the mean of ∇ log q is 0.
-        own = jax.lax.stop_gradient(log_q) if estimator == "score_function" else log_q
+        own = jax.lax.stop_gradient(log_q) if how.adds_score else log_q
         each = own - prior
     else:
         sampled, each = False, divergence[None]
-    if estimator == "score_function":
+    if how.adds_score:
         offset = jnp.zeros((), fit.dtype)
         if baseline == "constant":
             if divergence is None:  # an estimate of it would depend on the code
@@ -228,6 +226,26 @@ def elbo_terms(
             moved = jnp.sum(each, axis=-1, keepdims=True) if divergence is None else each
             each = each + _score(moved, log_q, baseline, jnp.zeros((), fit.dtype))
     return ELBOTerms(jnp.mean(fit, axis=0), jnp.mean(each, axis=0))
+
+
+class _Estimator(NamedTuple):
+    """How the gradient passes to the encoder: see `elbo_terms`."""
+
+    latents: tuple[Literal["real", "discrete"], ...]
+    """Those that it is for."""
+    pass_on: Callable[[Any, Array], Array]
+    """(posterior, codes drawn of it) -> the codes, with the gradient that passes through them."""
+    adds_score: bool = False
+    """Whether the score's term, (f(z) − b) ∇ log q(z | x), is added."""
+
+
+_ESTIMATORS: Mapping[Estimator, _Estimator] = {
+    "reparametrized": _Estimator(("real",), lambda _, z: z),
+    "score_function": _Estimator(
+        ("real", "discrete"), lambda _, z: jax.lax.stop_gradient(z), adds_score=True
+    ),
+    "straight_through": _Estimator(("discrete",), lambda q, z: q.straight_through(z)),
+}
 
 
 def has_closed_form(
@@ -336,15 +354,13 @@ def check_estimator(
     checks.choice("kl", kl, KL)
     checks.choice("estimator", estimator, Estimator)
     checks.choice("baseline", baseline, Baseline)
-    if model.has_real_codes:
-        codes, accepted = "real", ("reparametrized", "score_function")
-    else:
-        codes, accepted = "discrete", ("score_function", "straight_through")
-    if estimator not in accepted:
+    latents = "real" if model.has_real_codes else "discrete"
+    if latents not in _ESTIMATORS[estimator].latents:
+        accepted = (name for name, how in _ESTIMATORS.items() if latents in how.latents)
         raise ValueError(
-            f"estimator is {estimator!r}; accepted, for {codes} latents: {' or '.join(accepted)}"
+            f"estimator is {estimator!r}; accepted, for {latents} latents: {' or '.join(accepted)}"
         )
-    if baseline != "none" and estimator != "score_function":
+    if baseline != "none" and not _ESTIMATORS[estimator].adds_score:
         raise ValueError(f"baseline is {baseline!r}; accepted, by the estimator {estimator}: none")
     if baseline == "leave_one_out" and num_samples < 2:
         raise ValueError(

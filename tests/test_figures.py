@@ -71,7 +71,7 @@ def test_other_channels_lie_side_by_side_in_every_picture(tmp_path, channels):
     assert (shown[:, 2:4] == rgb[0, :, 2:4]).all()
     assert (shown[:, :2] == figures._TO_COME).all()
     figures.save_grid(images, 6, tmp_path / "grid.png")
-    figures.save_rows({"a": images, "b": images}, 6, tmp_path / "rows.png")
+    figures.save_strips({"a": images, "b": images}, 6, tmp_path / "rows.png")
     figures.save_site_map(images, -np.ones((2, 3, 2, channels)), 6, tmp_path / "map.png")
     drawn = np.broadcast_to(known, (4, *images.shape))
     figures.save_animation(np.stack([images] * 4), drawn, 6, tmp_path / "a.gif")

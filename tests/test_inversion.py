@@ -19,7 +19,7 @@ def test_inversion_finds_the_mode_of_the_posterior():
     fit = objectives.reconstruction(model, {}, found.codes, images)
     np.testing.assert_allclose(found.reconstruction, fit, rtol=1e-4)
     np.testing.assert_allclose(
-        found.objective - found.reconstruction,
+        found.log_joint - found.reconstruction,
         StandardNormal(2).log_prob(found.codes).sum(axis=-1),
         rtol=1e-3,
         atol=1e-3,
@@ -43,10 +43,10 @@ def test_inversion_keeps_the_best_of_all_starts():
             model, variables, images, labels, num_steps=30, starts=starts
         )
 
-    alone = np.stack([invert(start[None]).objective for start in starts])
+    alone = np.stack([invert(start[None]).log_joint for start in starts])
     together = invert(starts)
     assert len(np.unique(alone.argmax(axis=0))) > 1, "no start is the best for all"
-    np.testing.assert_allclose(together.objective, alone.max(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(together.log_joint, alone.max(axis=0), rtol=1e-5)
     one = invert(starts[:, 2:3], images[2:3], labels[2:3])
     np.testing.assert_allclose(one.codes[0], together.codes[2], atol=1e-4)
     long = inversion.encode_by_inversion(
@@ -54,7 +54,7 @@ def test_inversion_keeps_the_best_of_all_starts():
     )
     first = objectives.reconstruction(model, variables, starts, images, labels)
     first = first + StandardNormal(2).log_prob(starts).sum(axis=-1)
-    assert (np.asarray(long.objective) >= np.asarray(first).max(axis=0) - 1e-4).all()
+    assert (np.asarray(long.log_joint) >= np.asarray(first).max(axis=0) - 1e-4).all()
 
 
 def test_inversion_of_what_cannot_be_inverted():

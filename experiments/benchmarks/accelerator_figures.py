@@ -17,21 +17,21 @@ from gen_jax.models.shared.protocol import has_block_view
 from gen_jax.scripts.presets import find
 from gen_jax.xla import compiler_options
 
-Draws: TypeAlias = Literal["scan", "block_fixed_point"]
+SamplingMethod: TypeAlias = Literal["scan", "block_fixed_point"]
 PASS = "one pass"
 
 
 def figures(setting: Setting) -> list[Figure]:
     """All of them, the most important first."""
-    first, *others = networks(setting)
+    foremost, *others = networks(setting)
     few, many = setting.batches[:2], setting.batches[2:]
     steps = _steps(setting)
     return [
-        *_of(setting, [first], setting.batches, "scan"),
-        *_of(setting, [first], setting.batches, "block_fixed_point"),
-        *_of(setting, [first], setting.batches, PASS),
+        *_of(setting, [foremost], setting.batches, "scan"),
+        *_of(setting, [foremost], setting.batches, "block_fixed_point"),
+        *_of(setting, [foremost], setting.batches, PASS),
         *steps[:3],
-        *_pytorch(setting, first),
+        *_pytorch(setting, foremost),
         *_of(setting, others, few, "scan", "block_fixed_point", PASS),
         *_imagegpt(setting),
         *steps[3:],
@@ -123,7 +123,7 @@ def _variables(network: Network) -> Any:
     return jax.jit(network.model.init)(jax.random.key(0), images)
 
 
-def sampler(setting: Setting, network: Network, batch: int, method: Draws) -> Figure:
+def sampler(setting: Setting, network: Network, batch: int, method: SamplingMethod) -> Figure:
     """Drawing a batch, compiled as `sampling.run` compiles it."""
 
     def prepare() -> Call:

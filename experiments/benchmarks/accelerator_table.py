@@ -94,12 +94,12 @@ def _about(result: dict[str, Any]) -> str:
 
 def _sampling(figures: list[dict[str, Any]]) -> str:
     """A row a model and batch: ours by method, and whatever else was timed at that batch."""
-    rows: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    cases: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for figure in figures:
-        rows.setdefault((figure["model"], figure["batch"]), {})[figure["method"]] = figure
-    order = list(dict.fromkeys(name for name, _ in rows))
+        cases.setdefault((figure["model"], figure["batch"]), {})[figure["method"]] = figure
+    order = list(dict.fromkeys(name for name, _ in cases))
     table = []
-    for (name, batch), by in sorted(rows.items(), key=lambda x: (order.index(x[0][0]), x[0][1])):
+    for (name, batch), by in sorted(cases.items(), key=lambda x: (order.index(x[0][0]), x[0][1])):
         scan, blocks = by.get("scan"), by.get("block_fixed_point")
         others = [method for method in by if method not in _OURS]
         image = next(iter(by.values()))["image"]
@@ -156,11 +156,11 @@ def _training(figures: list[dict[str, Any]]) -> str:
     return _table((*heads, "compiled in"), table)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """In Markdown, without columns of which nothing is known."""
-    rows = list(rows)
-    kept = [n for n in range(len(heads)) if any(row[n] for row in rows)]
-    lines = [[line[n] for n in kept] for line in (heads, ["---"] * len(heads), *rows)]
+    lines = list(lines)
+    kept = [n for n in range(len(heads)) if any(line[n] for line in lines)]
+    lines = [[line[n] for n in kept] for line in (heads, ["---"] * len(heads), *lines)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

@@ -36,8 +36,8 @@ def training_step(setting: Setting, preset: str, largest: int | None = None) -> 
             model.likelihood.levels, size=(batch, *model.image_shape), dtype=np.int32
         )
         labels = runs.labels_for(model, batch, None)
-        given = {"images": images} | ({} if labels is None else {"labels": labels})
-        return put_batch(given, mesh)
+        arrays = {"images": images} | ({} if labels is None else {"labels": labels})
+        return put_batch(arrays, mesh)
 
     def new_state() -> Any:
         return create_state(model, experiment.training.optimizer, 1000, key, mesh)
@@ -55,11 +55,11 @@ def training_step(setting: Setting, preset: str, largest: int | None = None) -> 
 
         def measure() -> dict[str, Any]:
             held = [new_state()]
-            given = inputs(batch)
+            arrays = inputs(batch)
 
             def steps() -> Any:
                 for _ in range(_STEPS):
-                    held[0], metrics = compiled(held[0], given, key)
+                    held[0], metrics = compiled(held[0], arrays, key)
                 return metrics
 
             seconds = timing.median_seconds(steps, setting.repeats) / _STEPS

@@ -50,18 +50,18 @@ def main(arguments: Sequence[str]) -> None:
         with chromium.Page((Path(folder) / "index.html").as_uri(), offline=True) as page:
             for name in names:
                 page.evaluate(f"element('model').value = {json.dumps(name)}")
-                for rows in (0, 14):
-                    times = [measure(page, rows, seed) for seed in range(options.repeats + 1)]
+                for num_rows in (0, 14):
+                    times = [measure(page, num_rows, seed) for seed in range(options.repeats + 1)]
                     # The first compiles, and hands the weights over.
                     computed, shown = (statistics.median(x) for x in zip(*times[1:], strict=True))
-                    table.add_row(name, str(rows), f"{computed:.2f}", f"{shown:.2f}")
+                    table.add_row(name, str(num_rows), f"{computed:.2f}", f"{shown:.2f}")
     Console().print(table)
 
 
-def measure(page: chromium.Page, rows: int, seed: int) -> tuple[float, float]:
+def measure(page: chromium.Page, num_rows: int, seed: int) -> tuple[float, float]:
     """Seconds in which six images are computed, and until all of them are seen."""
     computed, shown = page.evaluate(
-        _TIME.replace("ROWS", str(rows), 1).replace("SEED", str(seed), 1)
+        _TIME.replace("ROWS", str(num_rows), 1).replace("SEED", str(seed), 1)
     )
     return computed, shown
 

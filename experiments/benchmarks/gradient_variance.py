@@ -90,7 +90,7 @@ def measure(options: Options) -> dict[str, Any]:
     constant = np.mean([bound(k).mean() for k in jax.random.split(constant_key, 100)])
     constant = jnp.asarray(constant, traits(run.model).real_dtype)
 
-    rows = []
+    measured = []
     cases = [
         (method, count)
         for method in methods(run.model)
@@ -110,7 +110,7 @@ def measure(options: Options) -> dict[str, Any]:
             constant,
         )
         norm = float(jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(found.mean))))
-        rows.append(
+        measured.append(
             {
                 "estimator": method.estimator,
                 "baseline": method.baseline,
@@ -126,19 +126,19 @@ def measure(options: Options) -> dict[str, Any]:
         "model": run.record["model"],
         "step": run.step,
         **results.environment(),
-        "rows": rows,
+        "rows": measured,
     }
-    _report(run, rows, result, folder)
+    _report(run, measured, result, folder)
     return result
 
 
 def methods(model: Any) -> list[Method]:
     """All that the model's latents have."""
-    first: objectives.Estimator = "straight_through"
+    own: objectives.Estimator = "straight_through"
     if model.latents == "gaussian":
-        first = "reparametrized"
+        own = "reparametrized"
     baselines: tuple[objectives.Baseline, ...] = ("none", "constant", "leave_one_out")
-    return [Method(first, "none"), *(Method("score_function", name) for name in baselines)]
+    return [Method(own, "none"), *(Method("score_function", name) for name in baselines)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6, 7))
@@ -186,9 +186,9 @@ def gradient_moments(
 
 
 def _report(
-    run: runs.Run, rows: list[dict[str, Any]], result: dict[str, Any], folder: Path
+    run: runs.Run, measured: list[dict[str, Any]], result: dict[str, Any], folder: Path
 ) -> None:
-    counts = sorted({row["num_samples"] for row in rows})
+    counts = sorted({row["num_samples"] for row in measured})
     table = Table(title=f"variance of the encoder's gradient, batch of {result['images']} images")
     table.add_column("estimator")
     for count in counts:
@@ -197,7 +197,7 @@ def _report(
     for method in methods(run.model):
         own = {
             row["num_samples"]: row["variance"]
-            for row in rows
+            for row in measured
             if (row["estimator"], row["baseline"]) == tuple(method)
         }
         table.add_row(method.name, *(f"{own[k]:.3g}" if k in own else "" for k in counts))

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def plain_row_lstm(model: Any, params: Any, images: Any) -> Any:
     """Row LSTM (van den Oord et al. 2016, §3.1), `[B, H, W, P]`."""
-    x, side = _first(model, params, images), model.kernel_size // 2
+    x, side = _first_conv(model, params, images), model.kernel_size // 2
     zeros = jnp.zeros((x.shape[0], x.shape[2], model.rounded_features))
     for n in range(model.num_layers):
         p = params[f"layers_{n}"]
@@ -90,7 +90,7 @@ def plain_row_lstm(model: Any, params: Any, images: Any) -> Any:
 
 def plain_diagonal_bilstm(model: Any, params: Any, images: Any) -> Any:
     """Diagonal BiLSTM (van den Oord et al. 2016, §3.2), `[B, H, W, P]`."""
-    x = _first(model, params, images)
+    x = _first_conv(model, params, images)
     for n in range(model.num_layers):
         p = params[f"layers_{n}"]
         read = x + model.scale(images) @ params["own_pixel"]["kernel"] if n == 0 else x
@@ -136,7 +136,7 @@ def _lstm(gates: Any, cell: Any) -> tuple[Any, Any]:
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
-def _first(model: Any, params: Any, images: Any) -> Any:
+def _first_conv(model: Any, params: Any, images: Any) -> Any:
     p, reach = params["first"]["conv"], model.first_kernel_size // 2
     row = jnp.pad(p["kernel"], ((0, reach), (0, 0), (0, 0))).at[reach].set(0)  # mask A
     kernel = jnp.concatenate([p["kernel_above"], row[None]])

@@ -19,7 +19,7 @@ class GatedPixelCNN(torch.nn.Module):
     def __init__(self, features: int, num_layers: int, kernel_size: int, first_kernel_size: int):
         super().__init__()
         self.layers = torch.nn.ModuleList(
-            [GatedLayer(1, features, first_kernel_size, first=True)]
+            [GatedLayer(1, features, first_kernel_size, reads_image=True)]
             + [GatedLayer(features, features, kernel_size) for _ in range(num_layers - 1)]
         )
         convs = torch.nn.Conv2d(features, features, 1), torch.nn.Conv2d(features, 1, 1)
@@ -37,15 +37,15 @@ class GatedPixelCNN(torch.nn.Module):
 class GatedLayer(torch.nn.Module):
     """One layer of both stacks."""
 
-    def __init__(self, inputs: int, features: int, kernel_size: int, first: bool = False):
+    def __init__(self, inputs: int, features: int, kernel_size: int, reads_image: bool = False):
         super().__init__()
         side = kernel_size // 2
-        self.first, self.side = first, side
+        self.reads_image, self.side = reads_image, side
         self.vertical = torch.nn.Conv2d(inputs, 2 * features, (side + 1, kernel_size))
         self.horizontal = torch.nn.Conv2d(inputs, 2 * features, (1, side + 1))
         self.beside = torch.nn.Conv2d(2 * features, 2 * features, 1, bias=False)
         self.out = torch.nn.Conv2d(features, features, 1)
-        if first:  # mask A
+        if reads_image:  # mask A
             self.horizontal.weight.data[..., -1] = 0
 
     def forward(self, v: Any, h: Any) -> Any:
@@ -53,7 +53,7 @@ class GatedLayer(torch.nn.Module):
         above = functional.pad(maps[:, :, :-1], (0, 0, 1, 0))
         gates = self.horizontal(functional.pad(h, (self.side, 0, 0, 0))) + self.beside(above)
         out = self.out(gate(gates))
-        return gate(maps), out if self.first else out + h
+        return gate(maps), out if self.reads_image else out + h
 
 
 def gate(x: Any, dim: int = 1) -> Any:
@@ -68,7 +68,7 @@ def load(model: GatedPixelCNN, params: Mapping[str, Any]) -> GatedPixelCNN:
         theirs = params[f"layers_{n}"]
         _set(layer.vertical, theirs["vertical"]["kernel"], theirs["vertical"]["bias"])
         kernel = np.array(theirs["horizontal"]["kernel"])
-        if layer.first:
+        if layer.reads_image:
             kernel[-1] = 0
         _set(layer.horizontal, kernel[None], theirs["horizontal"]["bias"])
         _set(layer.beside, theirs["horizontal"]["kernel_beside"][None, None])
@@ -115,8 +115,8 @@ class CachedSampler:
             self.kernels = [_window_kernel(layer) for layer in self.layers]
             self.outs = [_dense(layer.out) for layer in self.layers]
             self.head = [_dense(conv) for conv in model.head]
-            self.draw_first_row = self._replayable(lambda: self._draw_row(first=True))
-            self.draw_row = self._replayable(lambda: self._draw_row(first=False))
+            self.draw_first_row = self._replayable(lambda: self._draw_row(top=True))
+            self.draw_row = self._replayable(lambda: self._draw_row(top=False))
 
     @torch.inference_mode()
     def __call__(self, noise: Any) -> Any:
@@ -142,8 +142,8 @@ class CachedSampler:
             function()
         return graph.replay
 
-    def _draw_row(self, first: bool) -> None:
-        maps = None if first else self._maps()
+    def _draw_row(self, top: bool) -> None:
+        maps = None if top else self._maps()
         batch = self.row.shape[0]
         windows = [self.row.new_zeros(batch, x.shape[1] * x.shape[2]) for x in self.above]
         pixels = []
@@ -182,7 +182,7 @@ class CachedSampler:
 def _window_kernel(layer: GatedLayer) -> tuple[Any, Any]:
     """The horizontal convolution as a matrix over a flattened window, the oldest pixel first."""
     weight = layer.horizontal.weight[:, :, 0]  # [O, I, taps]
-    taps = weight.shape[2] - (1 if layer.first else 0)
+    taps = weight.shape[2] - (1 if layer.reads_image else 0)
     kernel = weight[:, :, :taps].permute(2, 1, 0).reshape(-1, weight.shape[0])
     return kernel.contiguous(), layer.horizontal.bias
 

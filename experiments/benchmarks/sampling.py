@@ -94,8 +94,8 @@ def main(arguments: Sequence[str]) -> None:
         other = model.clone(image_shape=(size, size, model.image_shape[-1]))
         cases.append((other, _random(other), max(options.batch_sizes), ("scan",)))
     with matmul_precision(options.precision):
-        rows = [_measure(*case, options) for case in cli.track(cases, len(cases), "measuring")]
-    _report(options, model, rows)
+        measured = [_measure(*case, options) for case in cli.track(cases, len(cases), "measuring")]
+    _report(options, model, measured)
 
 
 def _random(model: models.ImageModel) -> Any:
@@ -218,7 +218,7 @@ def _sampler(
     return draw
 
 
-def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
+def _report(options: Options, model: Any, measured: list[dict[str, Any]]) -> None:
     layers = "layers" if hasattr(model, "num_layers") else "resnets"
     depth = f"{getattr(model, f'num_{layers}')} {layers}"
     parameters = f"{type(model).__name__}, {depth} x {model.features} features"
@@ -230,7 +230,7 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
         "/ pass", "/ floor", "passes", "x naive", "completing / all", "compile, s",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
+    for row in measured:
         for method, result in row["methods"].items():
             scaled = result["timed_sites"] < row["sites"]
             note = f" ({result['timed_sites']} of {row['sites']} sites, scaled)" if scaled else ""
@@ -259,11 +259,11 @@ def _report(options: Options, model: Any, rows: list[dict[str, Any]]) -> None:
         "repeats": options.repeats,
         "precision": options.precision,
         **environment,
-        "rows": rows,
+        "rows": measured,
     }
     path = folder / "sampling.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")
-    same = rows[: len(options.batch_sizes)]
+    same = measured[: len(options.batch_sizes)]
     curves = {
         method: (
             [row["batch"] for row in same],

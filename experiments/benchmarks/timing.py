@@ -68,10 +68,10 @@ def bytes_per_second(size: int, repeats: int, options: dict[str, Any] | None = N
 
     `options` are XLA's.
     """
-    columns = 1024
-    rows = max(1, min(size, 2**30) // (4 * columns))
-    times = max(1, 2**28 // (4 * rows * columns))
-    matrix, vector = np.ones((rows, columns), np.float32), np.ones(columns, np.float32)
+    num_columns = 1024
+    num_rows = max(1, min(size, 2**30) // (4 * num_columns))
+    times = max(1, 2**28 // (4 * num_rows * num_columns))
+    matrix, vector = np.ones((num_rows, num_columns), np.float32), np.ones(num_columns, np.float32)
 
     def read(matrix: Any, vector: Any) -> Any:
         return jax.lax.fori_loop(
@@ -79,7 +79,7 @@ def bytes_per_second(size: int, repeats: int, options: dict[str, Any] | None = N
         )
 
     call, _ = compile_call(read, matrix, vector, options=options)
-    return 4 * rows * columns * times / median_seconds(call, repeats)
+    return 4 * num_rows * num_columns * times / median_seconds(call, repeats)
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:

@@ -51,11 +51,11 @@ def main(arguments: Sequence[str]) -> None:
     cli.check_counts(batch_sizes=options.batch_sizes, repeats=options.repeats)
     cases = [(name, find(name), batch) for name in options.presets for batch in options.batch_sizes]
     with matmul_precision(options.precision):
-        rows = [
+        measured = [
             {"preset": name, **_measure(preset, batch, options)}
             for name, preset, batch in cli.track(cases, len(cases), "measuring")
         ]
-    _report(options, rows)
+    _report(options, measured)
 
 
 def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _measure(experiment: Any, batch: int, options: Options) -> dict[str, Any]:
     return row
 
 
-def _report(options: Options, rows: list[dict[str, Any]]) -> None:
+def _report(options: Options, measured: list[dict[str, Any]]) -> None:
     environment = results.environment()
     how = f"precision {options.precision}, medians of {options.repeats}"
     table = Table(title=f"{environment['device']}, {how}")
@@ -124,7 +124,7 @@ def _report(options: Options, rows: list[dict[str, Any]]) -> None:
         "compile, s",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column in ("preset", "") else "right")
-    for row in rows:
+    for row in measured:
         for kind in ("pass", "step"):
             result = row[kind]
             table.add_row(
@@ -147,7 +147,7 @@ def _report(options: Options, rows: list[dict[str, Any]]) -> None:
         "repeats": options.repeats,
         "precision": options.precision,
         **environment,
-        "rows": rows,
+        "rows": measured,
     }
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     print(f"wrote {path}")

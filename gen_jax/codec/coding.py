@@ -80,16 +80,16 @@ def compress(
     streams: list[Stream] = []
     for start in range(0, count, batch):
         part = images[start : start + batch]
-        given, encoder = _by_site(part, of), Encoder()
+        by_site, encoder = _by_site(part, of), Encoder()
 
         def encode(
             site: int,
             value: int,
             counts: Integer[np.ndarray, "n levels"],
-            given: Integer[np.ndarray, "n N V"] = given,
+            by_site: Integer[np.ndarray, "n N V"] = by_site,
             encoder: Encoder = encoder,
         ) -> Integer[np.ndarray, " n"]:
-            levels = given[:, site, value]
+            levels = by_site[:, site, value]
             encoder.encode(levels, counts)
             return levels
 

@@ -231,17 +231,17 @@ def _cut_step(
     t = jax.ShapeDtypeStruct((), jnp.int32)
     closed = jax.make_jaxpr(step)(variables, carry, context, t)
     jaxpr = closed.jaxpr
-    first = len(jax.tree.leaves(variables))
+    num_variables = len(jax.tree.leaves(variables))
     # Of two leaves that are one array neither is given away.
     carried = {
         leaf: new
-        for leaf, new in zip(jaxpr.invars[first:], jaxpr.outvars, strict=False)
+        for leaf, new in zip(jaxpr.invars[num_variables:], jaxpr.outvars, strict=False)
         if jaxpr.outvars.count(new) == 1
     }
     number = {var: i for i, var in enumerate([*jaxpr.invars, *jaxpr.constvars])}
     cuts = [i for i, eqn in enumerate(jaxpr.eqns) if eqn.primitive is _draw]
-    draws = [jaxpr.eqns[i] for i in cuts]
-    sites = tuple(eqn.params["site"] for eqn in draws)
+    draw_eqns = [jaxpr.eqns[i] for i in cuts]
+    sites = tuple(eqn.params["site"] for eqn in draw_eqns)
     if sorted(sites) != list(range(model.blocks().shape[-1])):
         raise ValueError(
             f"the step of {type(model).__name__} draws the sites {sites} outside of other "
@@ -287,7 +287,7 @@ def _cut_step(
     return Step(
         segments=tuple(segments),
         sites=sites,
-        drawn=tuple(number[eqn.outvars[0]] for eqn in draws),
+        drawn=tuple(number[eqn.outvars[0]] for eqn in draw_eqns),
         constants=tuple(
             (number[v], jnp.asarray(x)) for v, x in zip(jaxpr.constvars, closed.consts, strict=True)
         ),
@@ -295,7 +295,7 @@ def _cut_step(
             jnp.asarray(x.val, _shape(x).dtype) if isinstance(x, jex.Literal) else number[x]
             for x in jaxpr.outvars
         ),
-        params=_shape(draws[0].invars[0]),
+        params=_shape(draw_eqns[0].invars[0]),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gen_jax import checks
 from gen_jax.data.config import check_seed
 from gen_jax.data.datasets import Dataset, Split
-from gen_jax.data.draws import augment, bernoulli
+from gen_jax.data.noise import augment, bernoulli
 
 
 def train_iterator(

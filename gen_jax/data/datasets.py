@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from gen_jax.data.config import DataConfig, DataWarning, augmentation, checked
-from gen_jax.data.draws import bernoulli
+from gen_jax.data.noise import bernoulli
 from gen_jax.data.pixels import Pixels, dtype_of
 from gen_jax.data.sources import SPLITS, Progress, Source, locate, read
 from gen_jax.data.sources.source import some

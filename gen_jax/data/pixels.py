@@ -26,7 +26,7 @@ class Pixels:
         self.doubts: list[str] = []  # what is probably not what was meant
         self.coloured = False  # a palette held colours: they are not bits, though 0 and 255 only
         self._images: dict[str, list[np.ndarray]] = {}
-        self._first: np.ndarray | None = None
+        self._first_image: np.ndarray | None = None
         self._largest: dict[str, int] = {}
         # While every image holds 0 and one other value: these values.
         self._two_valued = config.values == "intensity"
@@ -39,7 +39,7 @@ class Pixels:
 
     @property
     def sixteen_bits(self) -> bool:
-        return self._first is not None and self._first.itemsize == 2
+        return self._first_image is not None and self._first_image.itemsize == 2
 
     def expect(self, count: int, shape: tuple[int, ...], itemsize: int = 1, held: int = 0) -> None:
         """ValueError unless `count` images as stored, `[H, W, C]`, fit in memory; `held`: bytes
@@ -82,8 +82,8 @@ class Pixels:
     def _compare(self, image: np.ndarray) -> None:
         """ValueError for an image that does not go with the first."""
         config = self.config
-        first = self._first = image if self._first is None else self._first
-        channels = {image.shape[-1], first.shape[-1]}
+        first_image = self._first_image = image if self._first_image is None else self._first_image
+        channels = {image.shape[-1], first_image.shape[-1]}
         if config.grayscale and not channels <= {1, 3}:
             raise ValueError(
                 f"grayscale is True, but {config.name} has {max(channels)} channels; accepted: "
@@ -95,13 +95,17 @@ class Pixels:
                 f"images of {config.name} have {few} and {many} channels; accepted: one number of "
                 "them, or 1 and 3"
             )
-        if config.size is None and image.shape[:2] != first.shape[:2]:
-            shapes = sorted((first.shape[:2], image.shape[:2]))
+        if config.size is None and image.shape[:2] != first_image.shape[:2]:
+            shapes = sorted((first_image.shape[:2], image.shape[:2]))
             raise ValueError(
                 f"images of {config.name} have sizes {shapes[0]} and {shapes[1]}; accepted: one "
                 "size, or a size to bring them to, size=(height, width) (--data.size)"
             )
-        if image.dtype != first.dtype and config.values == "intensity" and config.maximum is None:
+        if (
+            image.dtype != first_image.dtype
+            and config.values == "intensity"
+            and config.maximum is None
+        ):
             raise ValueError(
                 f"{config.name} has images of 8 bits and of 16 bits, which differ in white; "
                 "accepted: one kind, or maximum set to what is white in both"

@@ -263,7 +263,7 @@ def _attend_to_rectangles(
 ) -> Float[Array, "B heads N D"]:
     """A query block at a time, one row of blocks after another, each to its flanges and itself."""
     (height, width), (above, aside) = blocks.size, blocks.reach
-    (rows, columns), (batch, heads, _, depth) = blocks.counts, queries.shape
+    (down, across), (batch, heads, _, depth) = blocks.counts, queries.shape
     causal = jnp.tri(height * width, dtype=bool)
 
     def cut(x: Float[Array, "B heads D rows columns"]) -> Float[Array, "B heads D cells"]:
@@ -288,20 +288,19 @@ def _attend_to_rectangles(
         return x.reshape(*x.shape[:3], *blocks.grid)
 
     keys, values = (_windows(grid(x), 3, height, (above, 0)) for x in (keys, values))
-    below = ((0, rows * height - blocks.grid[0]), (0, columns * width - blocks.grid[1]))
+    below = ((0, down * height - blocks.grid[0]), (0, across * width - blocks.grid[1]))
     queries = queries.reshape(batch, heads, *blocks.grid, depth)
     queries = jnp.pad(queries, ((0, 0), (0, 0), *below, (0, 0)))
-    queries = queries.reshape(batch, heads, rows, height, columns, width, depth)
+    queries = queries.reshape(batch, heads, down, height, across, width, depth)
     queries = jnp.transpose(queries, (2, 4, 0, 1, 3, 5, 6))
-    queries = queries.reshape(rows, columns, batch, heads, height * width, depth)
+    queries = queries.reshape(down, across, batch, heads, height * width, depth)
     masks = (
-        jnp.asarray(cells >= 0).reshape(rows, columns, -1)
-        for cells in (blocks.memory, blocks.cells)
+        jnp.asarray(cells >= 0).reshape(down, across, -1) for cells in (blocks.memory, blocks.cells)
     )
     attended = jax.lax.map(_scores_again(row), (queries, keys, values, *masks))
-    attended = attended.reshape(rows, columns, batch, heads, height, width, depth)
+    attended = attended.reshape(down, across, batch, heads, height, width, depth)
     attended = jnp.transpose(attended, (2, 3, 0, 4, 1, 5, 6))
-    attended = attended.reshape(batch, heads, rows * height, columns * width, depth)
+    attended = attended.reshape(batch, heads, down * height, across * width, depth)
     return attended[:, :, : blocks.grid[0], : blocks.grid[1]].reshape(batch, heads, -1, depth)
 
 
@@ -374,9 +373,9 @@ def _flanges(
     above_now = jnp.where(next_row, cache[:, :, height:], cache[:, :, :above])
     cache = jnp.concatenate([above_now, cache[:, :, above:]], axis=2)
 
-    def cut(row: int, rows: int, columns_wide: int) -> Array:
+    def cut(row: int, num_rows: int, num_columns: int) -> Array:
         start = (0, 0, row, columns[block], 0)
-        size = (batch, heads, rows, columns_wide, depth)
+        size = (batch, heads, num_rows, num_columns, depth)
         return jax.lax.dynamic_slice(cache, start, size).reshape(batch, heads, -1, depth)
 
     memory = [cut(0, above, width + 2 * aside), cut(above, height, aside)]

@@ -25,6 +25,6 @@ class ClassEmbedding(nn.Module, kw_only=True):
                 f"labels is None; accepted: one of {self.num_classes} classes an image"
             )
         labels = jnp.asarray(labels)
-        rows = jnp.take(table.astype(self.dtype), labels, axis=0, mode="clip")
+        vectors = jnp.take(table.astype(self.dtype), labels, axis=0, mode="clip")
         valid = checks.in_range(labels, self.num_classes)
-        return checks.nan_unless(None if valid is None else valid[:, None], rows)
+        return checks.nan_unless(None if valid is None else valid[:, None], vectors)

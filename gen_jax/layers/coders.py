@@ -29,7 +29,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 
 
 class DenseEncoder(nn.Module, kw_only=True):
-    """Images in real numbers -> `outputs` numbers, through hidden layers of these widths."""
+    """Images in real numbers -> `outputs` numbers, through hidden layers of so many units."""
 
     hidden: tuple[int, ...]
     outputs: int
@@ -41,7 +41,7 @@ class DenseEncoder(nn.Module, kw_only=True):
     def __call__(
         self, images: Float[Array, "B H W C"], labels: Labels | None
     ) -> Float[Array, "B O"]:
-        layers = [_dense(width, self.dtype, f"layers_{i}") for i, width in enumerate(self.hidden)]
+        layers = [_dense(units, self.dtype, f"layers_{i}") for i, units in enumerate(self.hidden)]
         x = _through(self, images.reshape(images.shape[0], -1), labels, layers)
         return _dense(self.outputs, self.dtype, "output")(x)
 
@@ -62,8 +62,8 @@ class DenseDecoder(nn.Module, kw_only=True):
     ) -> Float[Array, "B H W SP"]:
         height, width, channels = self.image_shape
         sites, params = self.likelihood.sites(channels), self.likelihood.num_params(channels)
-        widths = enumerate(reversed(self.hidden))
-        layers = [_dense(features, self.dtype, f"layers_{i}") for i, features in widths]
+        hidden = enumerate(reversed(self.hidden))
+        layers = [_dense(units, self.dtype, f"layers_{i}") for i, units in hidden]
         x = _through(self, codes, labels, layers)
         x = _dense(height * width * sites * params, self.dtype, "output", use_bias=False)(x)
         x = x.reshape(-1, height, width, sites * params)
@@ -73,7 +73,7 @@ class DenseDecoder(nn.Module, kw_only=True):
 class ConvEncoder(nn.Module, kw_only=True):
     """Images in real numbers -> `outputs` numbers: convolutions of stride 2, then a hidden layer.
 
-    `hidden`: the maps of each convolution, and last the width of the hidden layer.
+    `hidden`: the maps of each convolution, and last the units of the hidden layer.
     """
 
     hidden: tuple[int, ...]
@@ -86,9 +86,9 @@ class ConvEncoder(nn.Module, kw_only=True):
     def __call__(
         self, images: Float[Array, "B H W C"], labels: Labels | None
     ) -> Float[Array, "B O"]:
-        *maps, width = self.hidden
+        *maps, units = self.hidden
         convs = [_conv(features, 2, self.dtype, f"layers_{i}") for i, features in enumerate(maps)]
-        hidden = _dense(width, self.dtype, "hidden")
+        hidden = _dense(units, self.dtype, "hidden")
         flat = [lambda x: hidden(x.reshape(x.shape[0], -1))]
         x = _through(self, images, labels, [*convs, *flat])
         return _dense(self.outputs, self.dtype, "output")(x)

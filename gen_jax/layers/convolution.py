@@ -110,7 +110,7 @@ def _rows_matmul(
 
 
 class RowsConv(nn.Module, kw_only=True):
-    """Unmasked convolution over this row and `rows - 1` above, `columns` wide.
+    """Unmasked convolution over this row and `kernel_height - 1` above, `kernel_width` wide.
 
     The vertical stack's convolution. It is not causal by itself: its output at row r must be
     shifted down before any site of row r reads it.
@@ -118,13 +118,13 @@ class RowsConv(nn.Module, kw_only=True):
 
     in_features: int
     features: int
-    rows: int
-    columns: int
+    kernel_height: int
+    kernel_width: int
     dtype: Dtype = "float32"
 
     def setup(self) -> None:
-        shape = (self.rows, self.columns, self.in_features, self.features)
-        init = kernel_init(self.rows * self.columns * self.in_features)
+        shape = (self.kernel_height, self.kernel_width, self.in_features, self.features)
+        init = kernel_init(self.kernel_height * self.kernel_width * self.in_features)
         self.kernel = self.param("kernel", init, shape, param_dtype(self.dtype))
         zeros = nn.initializers.zeros
         self.bias = self.param("bias", zeros, (self.features,), param_dtype(self.dtype))
@@ -244,11 +244,11 @@ class MaskedConv(nn.Module, kw_only=True):
         self, s: int, centre: tuple[Float[Array, "B G"], ...]
     ) -> Float[Array, "B PG"] | Float[Array, ""]:
         """What the pixel's own input groups so far say of the output group of site s."""
-        groups = centre[: s + (self.mask == "B")]
-        if not groups:
+        inputs = centre[: s + (self.mask == "B")]
+        if not inputs:
             return jnp.zeros((), self.dtype)
-        kernel = self.kernel[-1, : len(groups) * (self.in_features // self.groups)]
-        return jnp.concatenate(groups, axis=-1) @ self.pick(kernel.astype(self.dtype), s)
+        kernel = self.kernel[-1, : len(inputs) * (self.in_features // self.groups)]
+        return jnp.concatenate(inputs, axis=-1) @ self.pick(kernel.astype(self.dtype), s)
 
     def _masked_kernel(self, dtype: np.dtype) -> Float[Array, "taps I O"]:
         mask = centre_mask(self.in_features, self.features, self.mask, self.groups, self.parts)
@@ -277,10 +277,10 @@ class Head(nn.Module, kw_only=True):
     dtype: Dtype = "float32"
 
     def setup(self) -> None:
-        widths = (self.in_features, *self.hidden, self.features)
+        sizes = (self.in_features, *self.hidden, self.features)
         self.convs = [
             MaskedConv(in_features=i, features=o, mask="B", groups=self.groups, dtype=self.dtype)
-            for i, o in itertools.pairwise(widths)
+            for i, o in itertools.pairwise(sizes)
         ]
 
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H W O"]:
@@ -325,12 +325,16 @@ def _broadcast_bias(bias: Array, like: Array) -> Array:
 
 
 def _conv(x: Array, kernel: Array) -> Array:
-    """Zero-padded so that output (r, c) ends at input row r; odd widths are centred at c.
+    """Zero-padded so that output (r, c) ends at input row r; odd kernels are centred at c.
 
     A one-row kernel reads columns to the left and c itself.
     """
-    rows, taps = kernel.shape[:2]
-    sides = (taps - 1, 0) if rows == 1 else (taps // 2, taps // 2)
+    kernel_height, taps = kernel.shape[:2]
+    sides = (taps - 1, 0) if kernel_height == 1 else (taps // 2, taps // 2)
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((rows - 1, 0), sides), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        kernel,
+        (1, 1),
+        ((kernel_height - 1, 0), sides),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )

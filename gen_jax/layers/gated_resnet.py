@@ -44,19 +44,24 @@ class GatedResnet(nn.Module, kw_only=True):
     dtype: Dtype = "float32"
 
     def setup(self) -> None:
-        width, dtype = self.features, self.dtype
+        features, dtype = self.features, self.dtype
         conv = functools.partial(
-            NormedConv, in_features=2 * width, rows=2, left=1, right=self.right, dtype=dtype
+            NormedConv,
+            in_features=2 * features,
+            kernel_height=2,
+            left=1,
+            right=self.right,
+            dtype=dtype,
         )
-        self.first = conv(features=width)
-        self.second = conv(features=2 * width, deviation=0.1)
+        self.first = conv(features=features)
+        self.second = conv(features=2 * features, deviation=0.1)
         if self.beside:
-            read = 2 * width * self.beside
-            self.nin = NormedConv(in_features=read, features=width, dtype=dtype)
+            read = 2 * features * self.beside
+            self.nin = NormedConv(in_features=read, features=features, dtype=dtype)
         self.drop = nn.Dropout(self.dropout)
         if self.num_classes is not None:
             self.classes = ClassEmbedding(
-                num_classes=self.num_classes, features=2 * width, dtype=dtype
+                num_classes=self.num_classes, features=2 * features, dtype=dtype
             )
 
     def __call__(
@@ -82,9 +87,9 @@ class GatedResnet(nn.Module, kw_only=True):
 class RowsResnetCarry(NamedTuple):
     """What the row above gives to a row."""
 
-    first: Float[Array, "W B F"]
+    through_first: Float[Array, "W B F"]
     """Through the first convolution."""
-    second: Float[Array, "W B F2"]
+    through_second: Float[Array, "W B F2"]
     """Through the second."""
     classes: Float[Array, "B F2"] | None
     """The projection of the class."""
@@ -106,31 +111,32 @@ class RowsResnet(GatedResnet, kw_only=True):
         beside: tuple[Float[Array, "W B F"], ...],
     ) -> tuple[RowsResnetCarry, Float[Array, "W B F"]]:
         """A row of the stream."""
-        y, first = self.first.row(carry.first, celu(x))
+        y, through_first = self.first.row(carry.through_first, celu(x))
         if beside:
             y = y + self.nin.row_here(jnp.concatenate([celu(b) for b in beside], axis=-1))
-        gates, second = self.second.row(carry.second, celu(y))
+        gates, through_second = self.second.row(carry.through_second, celu(y))
         if carry.classes is not None:
             gates = gates + carry.classes[None]
-        return carry._replace(first=first, second=second), x + _gated(gates)
+        carry = carry._replace(through_first=through_first, through_second=through_second)
+        return carry, x + _gated(gates)
 
 
-class Given(NamedTuple):
+class Contribution(NamedTuple):
     """What other sites give to a site of a resnet: that to the left, or the row above."""
 
-    first: Float[Array, "B F"]
+    through_first: Float[Array, "B F"]
     """Through the first convolution."""
-    second: Float[Array, "B F2"]
+    through_second: Float[Array, "B F2"]
     """Through the second."""
 
 
 class PixelsCarry(NamedTuple):
     """Of some resnets, what the sites before one give to it."""
 
-    rows: Float[Array, "L2 W B F"]
-    """Inputs of their first convolutions, and then of the second ones, before celu. Up to the site
-    of the row being drawn, and from there on of the row above."""
-    left: tuple[Given, ...]
+    row_inputs: Float[Array, "L2 W B F"]
+    """A row of inputs of each first convolution, and then of each second one, before celu: up to
+    the site, of the row being drawn, and from there on of the row above."""
+    left: tuple[Contribution, ...]
     """Of each."""
     classes: Float[Array, "L B F2"] | None
     """The projections of the class."""
@@ -139,9 +145,9 @@ class PixelsCarry(NamedTuple):
 class PixelsContext(NamedTuple):
     """What is known of a row before its sites, or one site's share of it, by resnet."""
 
-    first: Float[Array, "*W L B F"]
+    through_first: Float[Array, "*W L B F"]
     """What the row above gives through the first convolution, and the downward stream."""
-    second: Float[Array, "*W L B F2"]
+    through_second: Float[Array, "*W L B F2"]
     """What the row above and the class give through the second."""
 
 
@@ -156,18 +162,19 @@ class PixelsResnet(GatedResnet, kw_only=True):
 
     def site(
         self,
-        left: Given,
-        above: Given,
+        left: Contribution,
+        above: Contribution,
         x: Float[Array, "B F"],
         skip: tuple[Float[Array, "B F"], ...],
-    ) -> tuple[Given, Float[Array, "B F"], Float[Array, "B F"]]:
+    ) -> tuple[Contribution, Float[Array, "B F"], Float[Array, "B F"]]:
         """One site: what it gives to the right, the second convolution's input, and the output."""
-        y, first = self.first.site(left.first, celu(x))
-        y = y + above.first
+        y, through_first = self.first.site(left.through_first, celu(x))
+        y = y + above.through_first
         for other in skip:
             y = y + celu(other) @ self.nin.site_matrix(slice(2 * self.features, None))
-        gates, second = self.second.site(left.second, celu(y))
-        return Given(first, second), y, x + _gated(gates + above.second)
+        gates, through_second = self.second.site(left.through_second, celu(y))
+        to_right = Contribution(through_first, through_second)
+        return to_right, y, x + _gated(gates + above.through_second)
 
 
 # Several resnets of that stream at once: fewer and larger matrix products.
@@ -178,11 +185,11 @@ def init_pixels(
 ) -> PixelsCarry:
     """The carry above the first row of an image."""
     features, dtype = resnets[0].features, resnets[0].dtype
-    rows = jnp.zeros((2 * len(resnets), width, batch, features), dtype)
-    left = Given(rows[0, 0], jnp.zeros((batch, 2 * features), dtype))
+    row_inputs = jnp.zeros((2 * len(resnets), width, batch, features), dtype)
+    left = Contribution(row_inputs[0, 0], jnp.zeros((batch, 2 * features), dtype))
     classes = [resnet.class_gates(labels) for resnet in resnets]
     return PixelsCarry(
-        rows,
+        row_inputs,
         (left,) * len(resnets),
         None if labels is None else jnp.stack([x for x in classes if x is not None]),
     )
@@ -192,29 +199,30 @@ def begin_pixels(
     resnets: Sequence[PixelsResnet], carry: PixelsCarry, down: Sequence[Float[Array, "W B F"]]
 ) -> tuple[PixelsCarry, PixelsContext]:
     """From the row above, and from the downward stream at the row itself, for each resnet."""
-    count, width = len(resnets), 2 * resnets[0].features
-    rows = celu(carry.rows)
-    first = _below([resnet.first for resnet in resnets], rows[:count])
-    second = _below([resnet.second for resnet in resnets], rows[count:])
-    nin = jnp.stack([resnet.nin.site_matrix(slice(width)) for resnet in resnets])
-    bias = jnp.stack([resnet.nin.bias for resnet in resnets]).astype(first.dtype)
-    first = first + celu(jnp.stack(down)) @ nin[:, None] + bias[:, None, None]
+    count, num_inputs = len(resnets), 2 * resnets[0].features
+    row_inputs = celu(carry.row_inputs)
+    through_first = _below([resnet.first for resnet in resnets], row_inputs[:count])
+    through_second = _below([resnet.second for resnet in resnets], row_inputs[count:])
+    nin = jnp.stack([resnet.nin.site_matrix(slice(num_inputs)) for resnet in resnets])
+    bias = jnp.stack([resnet.nin.bias for resnet in resnets]).astype(through_first.dtype)
+    through_first = through_first + celu(jnp.stack(down)) @ nin[:, None] + bias[:, None, None]
     if carry.classes is not None:
-        second = second + carry.classes[:, None]
+        through_second = through_second + carry.classes[:, None]
     carry = carry._replace(left=jax.tree.map(jnp.zeros_like, carry.left))
-    return carry, PixelsContext(jnp.swapaxes(first, 0, 1), jnp.swapaxes(second, 0, 1))
+    context = PixelsContext(*(jnp.swapaxes(x, 0, 1) for x in (through_first, through_second)))
+    return carry, context
 
 
 def put_pixels(
     carry: PixelsCarry,
     column: Int[Array, ""],
-    left: Sequence[Given],
+    left: Sequence[Contribution],
     inputs: Sequence[Float[Array, "B F"]],
 ) -> PixelsCarry:
     """The carry after a site: what it gives to the right, and the inputs of all convolutions."""
     site = jnp.stack(inputs)[:, None]
-    rows = jax.lax.dynamic_update_slice_in_dim(carry.rows, site, column, 1)
-    return carry._replace(rows=rows, left=tuple(left))
+    row_inputs = jax.lax.dynamic_update_slice_in_dim(carry.row_inputs, site, column, 1)
+    return carry._replace(row_inputs=row_inputs, left=tuple(left))
 
 
 def _below(convs: Sequence[NormedConv], rows: Float[Array, "L W B I"]) -> Float[Array, "L W B O"]:

@@ -30,11 +30,11 @@ _MOST_WASTE = 1.05  # steps to sites: blocks at the edges may be cut off
 
 @dataclasses.dataclass(frozen=True)
 class QueryBlocks:
-    """The blocks of an image with `rows` rows of `columns` sites each."""
+    """The blocks of an image with `num_rows` rows of `num_columns` sites each."""
 
     attention: Attention
-    rows: int
-    columns: int
+    num_rows: int
+    num_columns: int
     query_block: tuple[int, int] = (16, 16)
     """Asked for, in sites; full and local_1d take the product. `size` is what it became."""
     flange: tuple[int, int] = (16, 32)
@@ -43,8 +43,8 @@ class QueryBlocks:
     @functools.cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns that blocks are cut from."""
-        sites = self.rows * self.columns
-        return (self.rows, self.columns) if self.attention == "local_2d" else (1, sites)
+        sites = self.num_rows * self.num_columns
+        return (self.num_rows, self.num_columns) if self.attention == "local_2d" else (1, sites)
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
@@ -63,8 +63,8 @@ class QueryBlocks:
     @functools.cached_property
     def counts(self) -> tuple[int, int]:
         """Blocks on top of each other, and side by side."""
-        rows, columns = (-(-n // size) for n, size in zip(self.grid, self.size, strict=True))
-        return rows, columns
+        down, across = (-(-n // size) for n, size in zip(self.grid, self.size, strict=True))
+        return down, across
 
     @functools.cached_property
     def reach(self) -> tuple[int, int]:

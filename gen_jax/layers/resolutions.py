@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gen_jax.layers.convolution import put
 from gen_jax.layers.gated_resnet import (
-    Given,
+    Contribution,
     PixelsCarry,
     PixelsContext,
     PixelsResnet,
@@ -47,11 +47,11 @@ class LevelContext(NamedTuple):
 class SiteState(NamedTuple):
     """A site's way through the resnets of a resolution: of those so far,"""
 
-    left: tuple[Given, ...]
+    left: tuple[Contribution, ...]
     """what it gives to the site to the right;"""
-    first: tuple[Float[Array, "B F"], ...]
+    first_inputs: tuple[Float[Array, "B F"], ...]
     """the inputs of their first convolutions;"""
-    second: tuple[Float[Array, "B F"], ...]
+    second_inputs: tuple[Float[Array, "B F"], ...]
     """and of the second ones, before celu."""
 
 
@@ -149,7 +149,8 @@ class Level(nn.Module, kw_only=True):
             skips = skips[:-1]
         for skip in reversed(skips):
             state, right = self._resnet(carry, context, i, state, right, (skip,))
-        pixels = put_pixels(carry.right, column, state.left, (*state.first, *state.second))
+        inputs = (*state.first_inputs, *state.second_inputs)
+        pixels = put_pixels(carry.right, column, state.left, inputs)
         return LevelCarry(carry.down, pixels, half), right
 
     def _resnet(
@@ -163,9 +164,13 @@ class Level(nn.Module, kw_only=True):
     ) -> tuple[SiteState, Float[Array, "B F"]]:
         """The next resnet of the downward and rightward stream."""
         n = len(state.left)
-        above = Given(context.right.first[i, n], context.right.second[i, n])
-        left, second, out = self.pairs[n].right.site(carry.right.left[n], above, right, skip)
-        state = SiteState((*state.left, left), (*state.first, right), (*state.second, second))
+        above = Contribution(context.right.through_first[i, n], context.right.through_second[i, n])
+        left, second_input, out = self.pairs[n].right.site(carry.right.left[n], above, right, skip)
+        state = SiteState(
+            left=(*state.left, left),
+            first_inputs=(*state.first_inputs, right),
+            second_inputs=(*state.second_inputs, second_input),
+        )
         return state, out
 
 
@@ -238,7 +243,7 @@ class Half(nn.Module, kw_only=True):
 
     def setup(self) -> None:
         kernel = {"in_features": self.features, "features": self.features, "dtype": self.dtype}
-        kernel |= {"rows": 2, "left": 1}
+        kernel |= {"kernel_height": 2, "left": 1}
         self.shrink_down = NormedConv(right=1, stride=2, **kernel)
         self.shrink_right = NormedConv(stride=2, **kernel)
         self.grow_down = TransposedConv(right=1, **kernel)

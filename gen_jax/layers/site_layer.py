@@ -82,7 +82,7 @@ class ReadingLayer(RowLayer[CarryT, RowContextT, StateT], Protocol[CarryT, RowCo
 
 
 def draw_pixel(
-    first: ImageLayer[Carry, Context, PyTree],
+    image_layer: ImageLayer[Carry, Context, PyTree],
     layers: Sequence[SiteLayer[Carry, Context, PyTree]],
     head: Head,
     carries: Sequence[Carry],
@@ -92,22 +92,22 @@ def draw_pixel(
 ) -> tuple[Carry, ...]:
     """Each layer's `close_pixel`, once `draw(s, params)` has given every site in real numbers.
 
-    Carries and contexts are those of `first`, which reads the image, and of the other layers.
+    Carries and contexts are those of `image_layer`, and of the other layers.
     """
-    first_state, *states = (
+    image_state, *states = (
         layer.open_pixel(carry, context, column)
-        for layer, carry, context in zip((first, *layers), carries, contexts, strict=True)
+        for layer, carry, context in zip((image_layer, *layers), carries, contexts, strict=True)
     )
     head_state = head.open_pixel()
     drawn: Float[Array, "B G"] | None = None
     for s in range(head.groups):
-        first_state, x = first.site(s, first_state, drawn)
+        image_state, x = image_layer.site(s, image_state, drawn)
         for n, layer in enumerate(layers):
             states[n], x = layer.site(s, states[n], x)
         head_state, params = head.site(s, head_state, x)
         drawn = draw(s, params)
     return (
-        first.close_pixel(first_state, drawn),
+        image_layer.close_pixel(image_state, drawn),
         *(layer.close_pixel(state) for layer, state in zip(layers, states, strict=True)),
     )
 

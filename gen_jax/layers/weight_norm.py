@@ -27,7 +27,7 @@ class NormedKernel(nn.Module, kw_only=True):
     """Features that it reads."""
     features: int
     """Features that it gives."""
-    rows: int = 1
+    kernel_height: int = 1
     """Rows that it reads, or, transposed, gives; the last of those read is its own."""
     left: int = 0
     """Columns that it reads to the left of its own."""
@@ -39,7 +39,7 @@ class NormedKernel(nn.Module, kw_only=True):
 
     def setup(self) -> None:
         dtype, taps = param_dtype(self.dtype), self.left + 1 + self.right
-        shape = (self.rows, taps, self.in_features, self.features)
+        shape = (self.kernel_height, taps, self.in_features, self.features)
         self.kernel = self.param("kernel", nn.initializers.normal(0.05), shape, dtype)
         self.scale = self.param("scale", nn.initializers.ones, (self.features,), dtype)
         self.bias = self.param("bias", nn.initializers.zeros, (self.features,), dtype)
@@ -87,7 +87,7 @@ class NormedConv(NormedKernel, kw_only=True):
             x,
             self.normalized(self.kernel),
             (self.stride, self.stride),
-            ((self.rows - 1, 0), (self.left, self.right)),
+            ((self.kernel_height - 1, 0), (self.left, self.right)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return self.standardized(out) if self.is_initializing() else self.biased(out)
@@ -172,7 +172,7 @@ def _from_column(x: Float[Array, "*batch W B O"], offset: int) -> Float[Array, "
 
 
 class TransposedConv(NormedKernel, kw_only=True):
-    """Twice as many rows and columns, computed by `rows` = 2 rows and two or three taps.
+    """Twice as many rows and columns, by a kernel of height 2 and two or three taps.
 
     Output (2i + k, 2j + l) is of site (i, j) alone; with a third tap, a `right` one, output
     (2i + k, 2j + 1) is of site (i, j + 1) too.

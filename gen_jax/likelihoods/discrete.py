@@ -50,10 +50,10 @@ class Bernoulli:
         return jnp.where(known, given, drawn.astype(given.dtype))
 
     def level_log_probs(
-        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+        self, params: Float[Array, "*batch P"], levels: Integer[Array, "*batch V"], value: int
     ) -> Float[Array, "*batch levels"]:
         """See `gen_jax.likelihoods.level_log_probs`; so too below."""
-        del given, value
+        del levels, value
         return jax.nn.log_sigmoid(jnp.concatenate([-params, params], axis=-1))
 
     def mean(
@@ -110,9 +110,9 @@ class Categorical:
         return jnp.where(known, given, drawn[..., None].astype(given.dtype))
 
     def level_log_probs(
-        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+        self, params: Float[Array, "*batch P"], levels: Integer[Array, "*batch V"], value: int
     ) -> Float[Array, "*batch levels"]:
-        del given, value
+        del levels, value
         return jax.nn.log_softmax(params)
 
     def mean(

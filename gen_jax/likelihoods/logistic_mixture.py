@@ -74,17 +74,17 @@ class DiscretizedLogisticMixture:
         )
 
     def level_log_probs(
-        self, params: Float[Array, "*batch P"], given: Integer[Array, "*batch V"], value: int
+        self, params: Float[Array, "*batch P"], levels: Integer[Array, "*batch V"], value: int
     ) -> Float[Array, "*batch levels"]:
         """Of what underflows in the type of the parameters, the log of its least number."""
-        log_weights, means, log_scales, coefficients = self._split(params, given)
+        log_weights, means, log_scales, coefficients = self._split(params, levels)
         for c in range(value):
-            mean = self._mean(means, coefficients, given, c)
+            mean = self._mean(means, coefficients, levels, c)
             log_weights = log_weights + self._log_bin(
-                given[..., c, None], mean, log_scales[..., c, :]
+                levels[..., c, None], mean, log_scales[..., c, :]
             )
         weights = jax.nn.softmax(log_weights)
-        mean = self._mean(means, coefficients, given, value)
+        mean = self._mean(means, coefficients, levels, value)
         masses = self._masses(mean, log_scales[..., value, :])
         probs = jnp.sum(weights[..., None] * masses, axis=-2)
         return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))
@@ -100,9 +100,9 @@ class DiscretizedLogisticMixture:
         log_weights, means, _, coefficients = self._split(params[..., 0, :], pixels)
         values: list[Array] = []
         for c in range(channels):
-            mean, first = means[..., c, :], c * (c - 1) // 2
+            mean, start = means[..., c, :], c * (c - 1) // 2
             for before, value in enumerate(values):
-                mean = mean + coefficients[..., first + before, :] * value
+                mean = mean + coefficients[..., start + before, :] * value
             values.append(mean)
         mean = jnp.sum(jnp.exp(log_weights)[..., None, :] * jnp.stack(values, axis=-2), axis=-1)
         return (jnp.clip(mean, -1, 1) + 1) * ((self.levels - 1) / 2)
@@ -185,10 +185,10 @@ class DiscretizedLogisticMixture:
     def _mean(self, means: Array, coefficients: Array, levels: Array, c: int) -> Array:
         """The components' means of channel c, given the channels before it."""
         mean = means[..., c, :]
-        first = c * (c - 1) // 2
+        start = c * (c - 1) // 2
         for before in range(c):
             x = self._real(levels[..., before, None], mean.dtype)
-            mean = mean + coefficients[..., first + before, :] * x
+            mean = mean + coefficients[..., start + before, :] * x
         return mean
 
     def _real(self, levels: Array, dtype: DTypeLike) -> Array:
@@ -223,6 +223,6 @@ class DiscretizedLogisticMixture:
         centred = (along_last(edges, mean.ndim + 1) - mean[..., None]) * inverse
         tail = jnp.exp(-jnp.clip(centred, -limit, limit))
         below, above = 1 / (1 + tail), tail / (1 + tail)  # the mass on either side of an edge
-        width = jnp.exp(log1mexp(math.log(2 * half) - log_scale))[..., None]
-        middle = below[..., 1:] * above[..., :-1] * width
+        factor = jnp.exp(log1mexp(math.log(2 * half) - log_scale))[..., None]
+        middle = below[..., 1:] * above[..., :-1] * factor
         return jnp.concatenate([below[..., :1], middle, above[..., -1:]], axis=-1)

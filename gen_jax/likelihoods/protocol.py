@@ -67,19 +67,20 @@ class Likelihood(Protocol):
 def level_log_probs(
     likelihood: Likelihood,
     params: Float[Array, "*batch P"],
-    given: Integer[Array, "*batch V"],
+    levels: Integer[Array, "*batch V"],
     value: int,
 ) -> Float[Array, "*batch levels"]:
-    """Log-probability of every level of one value of a site, given the values before it, in nats.
+    """Log-probability of every level of value number `value` of a site, in nats.
 
-    By the chain rule they add up to `log_prob`: what a codec codes by. A likelihood says it itself,
-    by a method of this name; of one with a site for each channel it is asked of `log_prob`, level
-    by level. ValueError for one that couples channels and has no such method.
+    Given the values before it, which `levels` has: by the chain rule they add up to `log_prob`,
+    and a codec codes by them. A likelihood says it itself, by a method of this name; of one with a
+    site for each channel it is asked of `log_prob`, level by level. ValueError for one that couples
+    channels and has no such method.
     """
     own = getattr(likelihood, "level_log_probs", None)
     if own is not None:
-        return own(params, given, value)
-    if given.shape[-1] > 1:
+        return own(params, levels, value)
+    if levels.shape[-1] > 1:
         raise ValueError(
             f"likelihood is {type(likelihood).__name__}, which has no level_log_probs; accepted, "
             "where a site has several channels: one with it"

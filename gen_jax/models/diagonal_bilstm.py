@@ -68,13 +68,13 @@ class DiagonalBiLSTM(PixelRNN):
     ) -> tuple[PixelRNNCarry, PixelRNNContext]:
         # The row above, from right to left, in all layers at once.
         own_pixels = [self.own_pixel(self.scale_row(previous)), *[None] * (self.num_layers - 1)]
-        rows = [
+        finished = [
             layer.finish_row(layer_carry, own_pixel)
             for layer, layer_carry, own_pixel in zip(
                 self.layers, carry.layers, own_pixels, strict=True
             )
         ]
-        above = right_to_left_row(*map(list, zip(*rows, strict=True)))
+        above = right_to_left_row(*map(list, zip(*finished, strict=True)))
         # Above row 0 the states are zero, not those of a row of zeros.
         carries = tuple(
             layer_carry._replace(right=jnp.where(block > 0, states, 0))

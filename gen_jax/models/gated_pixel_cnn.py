@@ -99,8 +99,8 @@ class GatedPixelCNN(AutoregressiveModel):
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> "GatedPixelCNNCarry":
         width, features = self.image_shape[1], self.rounded_features
-        first, *others = self.layers
-        window = jnp.zeros((batch, first.reach * first.in_features), self.dtype)
+        image_layer, *others = self.layers
+        window = jnp.zeros((batch, image_layer.reach * image_layer.in_features), self.dtype)
         reach = others[0].reach if others else 0
         windows = jnp.zeros((len(others), batch, reach * features), self.dtype)
         return GatedPixelCNNCarry(
@@ -130,13 +130,19 @@ class GatedPixelCNN(AutoregressiveModel):
     ) -> "GatedPixelCNNCarry":
         # What the pixels to the left say is known before the pixel: one matmul for all layers
         # but the first, which reads the image.
-        first, *others = self.layers
-        left = [first.horizontal.from_left(carry.window)]
+        image_layer, *others = self.layers
+        left = [image_layer.horizontal.from_left(carry.window)]
         if others:
             kernels = jnp.stack([layer.horizontal.left_kernel() for layer in others])
             left += list(jnp.einsum("lbi,lio->lbo", carry.windows, kernels))
         drawn, *pixels = draw_pixel(
-            first, others, self.head, left, context.gates, context.column, self.scaled(draw)
+            image_layer,
+            others,
+            self.head,
+            left,
+            context.gates,
+            context.column,
+            self.scaled(draw),
         )
         window, windows = push(carry.window, drawn), carry.windows
         if pixels:
@@ -216,8 +222,8 @@ class GatedLayer(nn.Module, kw_only=True):
         self.vertical = RowsConv(
             in_features=self.in_features,
             features=2 * p,
-            rows=n // 2 + 1,
-            columns=n,
+            kernel_height=n // 2 + 1,
+            kernel_width=n,
             dtype=self.dtype,
         )
         self.horizontal = MaskedConv(

@@ -18,6 +18,7 @@ is one query.
 """
 
 import functools
+import math
 from typing import Literal, NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -127,16 +128,18 @@ class ImageTransformer(AutoregressiveModel):
         # Levels are tokens, one table a channel; a pixel of coupled channels is projected.
         unit = nn.initializers.normal(self.features**-0.5)
         if self.values_per_site == 1:
-            rows = self.sites * self.likelihood.levels
-            self.embedding = nn.Embed(rows, self.features, dtype, params, embedding_init=unit)
+            tokens = self.sites * self.likelihood.levels
+            self.embedding = nn.Embed(tokens, self.features, dtype, params, embedding_init=unit)
         else:
             self.projection = nn.Dense(self.features, dtype=dtype, param_dtype=params)
         if self.positions == "learned":
-            rows, columns = self.image_shape[0], self.image_shape[1] * self.sites
+            num_rows, num_columns = self.image_shape[0], self.image_shape[1] * self.sites
             init = nn.initializers.normal(0.5)
-            self.row_positions = self.param("row_positions", init, (rows, self.features), params)
+            self.row_positions = self.param(
+                "row_positions", init, (num_rows, self.features), params
+            )
             self.column_positions = self.param(
-                "column_positions", init, (columns, self.features), params
+                "column_positions", init, (num_columns, self.features), params
             )
         if self.num_classes is not None:
             self.classes = ClassEmbedding(
@@ -270,22 +273,21 @@ class ImageTransformer(AutoregressiveModel):
         One level: its row of the channel's table, times √d (tensor2tensor); a pixel: a projection.
         """
         if self.values_per_site == 1:
-            rows = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
-            return self.embedding(rows) * self.features**0.5
+            tokens = levels[..., 0].astype(jnp.int32) + (channels * self.likelihood.levels)[None]
+            return self.embedding(tokens) * self.features**0.5
         return self.projection(self.scale(levels))
 
     def position_table(self) -> Float[Array, "N F"]:
         """The embedding of each site's row and column, sites in raster order."""
-        rows, columns = self.image_shape[0], self.image_shape[1] * self.sites
+        shape = (self.image_shape[0], self.image_shape[1] * self.sites)
         if self.positions == "learned":
             table = self.row_positions[:, None] + self.column_positions[None]
         else:
-            of_row, of_column = _sinusoids(rows, columns, self.features)
-            shape = (rows, columns)
+            of_row, of_column = _sinusoids(*shape, self.features)
             of_row = np.broadcast_to(of_row[:, None], (*shape, of_row.shape[-1]))
             of_column = np.broadcast_to(of_column[None], (*shape, of_column.shape[-1]))
             table = jnp.asarray(np.concatenate([of_row, of_column], axis=-1))
-        return table.reshape(rows * columns, -1).astype(self.dtype)
+        return table.reshape(math.prod(shape), -1).astype(self.dtype)
 
     def receptive_field(self) -> Bool[np.ndarray, "H W S H W S"]:
         """`field[r, c, s]` marks the sites that site s of pixel (r, c) depends on, at this depth.
@@ -406,7 +408,7 @@ class Norm(nn.Module, kw_only=True):
 
 
 @functools.cache
-def _sinusoids(rows: int, columns: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+def _sinusoids(num_rows: int, num_columns: int, features: int) -> tuple[np.ndarray, np.ndarray]:
     """Sines and cosines of geometrically spaced wavelengths, half of the features a dimension."""
 
     def of(length: int, features: int) -> np.ndarray:
@@ -415,7 +417,7 @@ def _sinusoids(rows: int, columns: int, features: int) -> tuple[np.ndarray, np.n
         angles = np.arange(length)[:, None] / wavelengths
         return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)[:, :features]
 
-    return of(rows, features // 2), of(columns, features - features // 2)
+    return of(num_rows, features // 2), of(num_columns, features - features // 2)
 
 
 def _check_form(name: str, value: object, default: object, least: int) -> None:

@@ -64,9 +64,9 @@ class PixelCNN(PixelRNN):
 
         Earlier sites that it leaves out are the blind spot.
         """
-        first = hops(self.first_kernel_size // 2)
+        entry = hops(self.first_kernel_size // 2)
         block = {*hops(self.kernel_size // 2), (0, 0)}
-        return receptive_field(self.image_shape, self.sites, first, [block] * self.num_layers)
+        return receptive_field(self.image_shape, self.sites, entry, [block] * self.num_layers)
 
 
 class ResidualState(NamedTuple):

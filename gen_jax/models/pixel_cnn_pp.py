@@ -74,21 +74,23 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             )
 
     def setup(self) -> None:
-        read, width, dtype = self.image_shape[-1] + 1, self.features, self.dtype
+        read, features, dtype = self.image_shape[-1] + 1, self.features, self.dtype
         self.above = NormedConv(
-            in_features=read, features=width, rows=2, left=1, right=1, dtype=dtype
+            in_features=read, features=features, kernel_height=2, left=1, right=1, dtype=dtype
         )
-        self.above_left = NormedConv(in_features=read, features=width, left=1, right=1, dtype=dtype)
-        self.left = NormedConv(in_features=read, features=width, rows=2, dtype=dtype)
+        self.above_left = NormedConv(
+            in_features=read, features=features, left=1, right=1, dtype=dtype
+        )
+        self.left = NormedConv(in_features=read, features=features, kernel_height=2, dtype=dtype)
         self.level = Level(
-            features=width,
+            features=features,
             num_resnets=self.num_resnets,
             depth=2,
             num_classes=self.num_classes,
             dropout=self.dropout,
             dtype=dtype,
         )
-        self.head = NormedConv(in_features=width, features=self.params_per_site, dtype=dtype)
+        self.head = NormedConv(in_features=features, features=self.params_per_site, dtype=dtype)
 
     @property
     def needs_examples(self) -> bool:
@@ -145,11 +147,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         inside = jnp.asarray(phase > 0 or block > 0, self.dtype)[None, None, None]
         row = row * inside
         down, above = self.above.row(carry.above, row)
-        first = self.above_left.row_here(row) * inside
+        right = self.above_left.row_here(row) * inside
         left = self.left.biased(self.left.row_below(row))
-        first = first + jnp.pad(left[:-1], ((1, 0), (0, 0), (0, 0)))
+        right = right + jnp.pad(left[:-1], ((1, 0), (0, 0), (0, 0)))
         level, context, _ = self.level.begin_row(carry.level, down * inside, phase)
-        context = PixelCNNPlusPlusContext(jnp.arange(steps * _BLOCK), first, context)
+        context = PixelCNNPlusPlusContext(jnp.arange(steps * _BLOCK), right, context)
         carry = PixelCNNPlusPlusCarry(above, jnp.zeros_like(carry.left), level)
         return carry, jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), context)
 
@@ -162,7 +164,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         draw = self.scaled(draw)
         kernel = self.left.site_matrix()
         for i in range(_BLOCK):
-            right = context.first[i] + carry.left @ kernel
+            right = context.right[i] + carry.left @ kernel
             level, right = self.level.site(carry.level, context.level, i, context.column[i], right)
             pixel = draw(i, self.head.biased(jax.nn.elu(right) @ self.head.site_matrix()))
             carry = PixelCNNPlusPlusCarry(carry.above, self.marked(pixel), level)
@@ -190,7 +192,7 @@ class PixelCNNPlusPlusContext(NamedTuple):
 
     column: Int[Array, "*W"]
     """Where in its row each pixel is."""
-    first: Float[Array, "*W B F"]
+    right: Float[Array, "*W B F"]
     """What the row above gives to the downward and rightward stream."""
     level: LevelContext
     """For the full resolution, and for those in it."""

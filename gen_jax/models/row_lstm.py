@@ -100,8 +100,8 @@ class RowLSTM(PixelRNN):
         layer = {
             (up, left) for up in range(height) for left in range(-up * side, (up + 1) * side + 1)
         }
-        first = hops(self.first_kernel_size // 2)
-        return receptive_field(self.image_shape, self.sites, first, [layer] * self.num_layers)
+        entry = hops(self.first_kernel_size // 2)
+        return receptive_field(self.image_shape, self.sites, entry, [layer] * self.num_layers)
 
 
 class StackedRowLSTM(RowLSTM):
@@ -119,7 +119,7 @@ class StackedRowLSTM(RowLSTM):
         width, layers, h = self.image_shape[1], self.num_layers, self.rounded_features
         side = self.kernel_size // 2
         return StackedRowLSTMCarry(
-            first=self.first.init_carry(width, batch, labels),
+            first_conv=self.first.init_carry(width, batch, labels),
             memory=jnp.zeros((layers, width, batch, 2 * h), self.dtype),
             windows=jnp.zeros((layers, batch, side * 2 * h), self.dtype),
         )
@@ -130,12 +130,12 @@ class StackedRowLSTM(RowLSTM):
         block: Integer[Array, ""],
         previous: Integer[Array, "W S B V"],
     ) -> tuple["StackedRowLSTMCarry", PixelRNNContext]:
-        first, context = self.first.begin_row(carry.first)
+        first_conv, context = self.first.begin_row(carry.first_conv)
         contexts = tuple(
             layer.begin_row(LSTMState(*jnp.split(memory, 2, axis=-1)))
             for layer, memory in zip(self.layers, carry.memory, strict=True)
         )
-        carry = carry._replace(first=first, windows=jnp.zeros_like(carry.windows))
+        carry = carry._replace(first_conv=first_conv, windows=jnp.zeros_like(carry.windows))
         return carry, PixelRNNContext(jnp.arange(len(previous)), context, contexts)
 
     def step(
@@ -143,19 +143,19 @@ class StackedRowLSTM(RowLSTM):
     ) -> "StackedRowLSTMCarry":
         kernels = jnp.stack([layer.gates.left_kernel() for layer in self.layers])
         left = jnp.einsum("lbi,lio->lbo", carry.windows, kernels)
-        first, *pixels = draw_pixel(
+        first_conv, *pixels = draw_pixel(
             self.first,
             self.layers,
             self.head,
-            (carry.first, *left),
-            (context.first, *context.layers),
+            (carry.first_conv, *left),
+            (context.first_conv, *context.layers),
             context.column,
             self.scaled(draw),
         )
         memory, inputs = (jnp.stack(arrays) for arrays in zip(*pixels, strict=True))
         corner = (0, context.column, 0, 0)
         return StackedRowLSTMCarry(
-            first=first,
+            first_conv=first_conv,
             memory=jax.lax.dynamic_update_slice(carry.memory, memory[:, None], corner),
             windows=push(carry.windows, inputs),
         )
@@ -166,19 +166,21 @@ class StackedRowLSTM(RowLSTM):
         context: PixelRNNContext,
         levels: Integer[Array, "W S B V"],
     ) -> tuple["StackedRowLSTMCarry", Float[Array, "W S B P"]]:
-        first, x = self.first.read_row(carry.first, context.first, self.scale_row(levels))
-        rows = []
+        first_conv, x = self.first.read_row(
+            carry.first_conv, context.first_conv, self.scale_row(levels)
+        )
+        memory = []
         for layer, layer_context in zip(self.layers, context.layers, strict=True):
-            row, x = layer.read_row(layer_context, x)
-            rows.append(jnp.concatenate(row, axis=-1))
-        carry = carry._replace(first=first, memory=jnp.stack(rows))
+            state, x = layer.read_row(layer_context, x)
+            memory.append(jnp.concatenate(state, axis=-1))
+        carry = carry._replace(first_conv=first_conv, memory=jnp.stack(memory))
         return carry, self.row_params(self.head(x[None])[0])
 
 
 class StackedRowLSTMCarry(NamedTuple):
     """What a pixel hands to the next."""
 
-    first: ClassConvCarry
+    first_conv: ClassConvCarry
     """That of the first convolution."""
     memory: Float[Array, "layers W B F2"]
     """State and cell of the row above, overwritten from the left with the row being drawn."""
@@ -190,8 +192,8 @@ def _row(
     model: RowLSTM, above: list[LSTMState], x: Float[Array, "W B F"]
 ) -> tuple[list[LSTMState], Float[Array, "W B SP"]]:
     """One row of the image through all layers and the head."""
-    rows = []
+    states = []
     for layer, layer_above in zip(model.layers, above, strict=True):
-        row, x = layer.row(layer_above, x)
-        rows.append(row)
-    return rows, model.head(x[None])[0]
+        state, x = layer.row(layer_above, x)
+        states.append(state)
+    return states, model.head(x[None])[0]

@@ -55,8 +55,8 @@ def _enlarged(digits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     place = np.clip((2 * np.arange(side) + 1) * 8 - side, 0, 14 * side)
     low, part = place // (2 * side), place % (2 * side)
     high = np.minimum(low + 1, 7)
-    rows = digits[:, low] * (2 * side - part)[:, None] + digits[:, high] * part[:, None]
-    both = rows[:, :, low] * (2 * side - part) + rows[:, :, high] * part
+    tall = digits[:, low] * (2 * side - part)[:, None] + digits[:, high] * part[:, None]
+    both = tall[:, :, low] * (2 * side - part) + tall[:, :, high] * part
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
     images = np.zeros((len(digits), *shape), np.int64)
     images[:, top : top + side, left : left + side] = both

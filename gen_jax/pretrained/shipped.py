@@ -103,10 +103,10 @@ def _initialise(model: Model) -> Callable[[Key], Variables]:
     return lambda key: model.init(key, images, *labels)
 
 
-def _difference(own: Model, given: Model) -> str:
+def _difference(own: Model, asked: Model) -> str:
     """The first field in which two models differ."""
-    here, there = models.to_dict(given), models.to_dict(own)
+    here, there = models.to_dict(asked), models.to_dict(own)
     for key in [*there, *here]:
         if here.get(key) != there.get(key):
             return f"model.{key} is {there.get(key)!r} there, {here.get(key)!r} here"
-    return f"{type(own).__name__} there, {type(given).__name__} here"
+    return f"{type(own).__name__} there, {type(asked).__name__} here"

@@ -71,7 +71,7 @@ class BlockSites(NamedTuple):
     """What pads the block counts as known, too."""
 
 
-class BlockDraw(NamedTuple):
+class DrawnBlock(NamedTuple):
     """A block drawn."""
 
     carry: Carry
@@ -125,7 +125,7 @@ def _scan_sites(
         carry = model.apply(variables, carry, context, draw, method="step")
         return carry, jnp.stack(drawn)
 
-    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> BlockDraw:
+    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> DrawnBlock:
         del previous
 
         def one_by_one() -> tuple[Carry, Array]:
@@ -139,7 +139,7 @@ def _scan_sites(
             after, levels = jax.lax.cond(jnp.all(sites.known), at_once, one_by_one)
         else:
             after, levels = one_by_one()
-        return BlockDraw(after, levels, jnp.ones((), jnp.int32))
+        return DrawnBlock(after, levels, jnp.ones((), jnp.int32))
 
     levels, _ = _block_by_block(model, variables, canvas, labels, block)
     return levels, jnp.ones((), jnp.int32)
@@ -159,22 +159,22 @@ def block_fixed_point_sites(
     before. As many passes as there are blocks are one whole-image pass.
     """
 
-    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> BlockDraw:
+    def block(carry: Carry, context: Context, sites: BlockSites, previous: Array) -> DrawnBlock:
         # As for whole images: after n passes the first n sites of the block are final.
         limit = math.prod(previous.shape[:2]) + 1
 
-        def unfinished(state: tuple[BlockDraw, Array]) -> Array:
+        def unfinished(state: tuple[DrawnBlock, Array]) -> Array:
             drawn, changed = state
             return changed & (drawn.passes < limit)
 
-        def sweep(state: tuple[BlockDraw, Array]) -> tuple[BlockDraw, Array]:
+        def sweep(state: tuple[DrawnBlock, Array]) -> tuple[DrawnBlock, Array]:
             drawn, _ = state
             after, params = model.apply(variables, carry, context, drawn.levels, method="block")
             levels = canvas.draw(model, params, sites.noise, temperature, sites.given, sites.known)
-            return BlockDraw(after, levels, drawn.passes + 1), jnp.any(levels != drawn.levels)
+            return DrawnBlock(after, levels, drawn.passes + 1), jnp.any(levels != drawn.levels)
 
         guess = jnp.where(sites.known, sites.given, previous)
-        start = BlockDraw(carry, guess, jnp.zeros((), jnp.int32)), jnp.ones((), bool)
+        start = DrawnBlock(carry, guess, jnp.zeros((), jnp.int32)), jnp.ones((), bool)
         return jax.lax.while_loop(unfinished, sweep, start)[0]
 
     return _block_by_block(model, variables, canvas, labels, block)
@@ -185,9 +185,9 @@ def _block_by_block(
     variables: Variables,
     canvas: Canvas,
     labels: Labels | None,
-    draw: Callable[[Carry, Context, BlockSites, Array], BlockDraw],
+    draw_block: Callable[[Carry, Context, BlockSites, Array], DrawnBlock],
 ) -> tuple[Int[Array, "B N V"], Int[Array, ""]]:
-    """A scan over blocks, each by `draw`; the levels by site id, and the passes, summed."""
+    """A scan over blocks, each by `draw_block`; the levels by site id, and the passes, summed."""
     blocks = model.blocks()
     batch, num_sites, values = canvas.given.shape
 
@@ -202,7 +202,7 @@ def _block_by_block(
         carry, context = model.apply(
             variables, carry, index, previous, method="begin_block", **of_phase
         )
-        carry, levels, passes = draw(carry, context, sites, previous)
+        carry, levels, passes = draw_block(carry, context, sites, previous)
         return (carry, levels), (levels, passes)
 
     def one_of_each_phase(

@@ -150,8 +150,8 @@ def _rules(hidden: Mapping[type, Collection[str]]) -> ConstructorRegistry:
         fields = tuple(_buildable(field) for field in spec.fields if field.name not in names)
 
         @functools.wraps(type(default), updated=())  # --help shows its docstring
-        def replaced(**given: Any) -> Any:
-            return dataclasses.replace(default, **given)
+        def replaced(**changes: Any) -> Any:
+            return dataclasses.replace(default, **changes)
 
         return StructConstructorSpec(replaced if names else spec.instantiate, fields)
 

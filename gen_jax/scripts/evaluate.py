@@ -109,23 +109,23 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
     mesh = training.make_mesh()
     batches = data.eval_batches(split, cli.round_up(options.batch_size, mesh.size))
 
-    def score(objective: training.Target, what: str) -> training.Scores:
+    def score(target: training.Target, what: str) -> training.Scores:
         return training.score(
             run.model,
             run.variables["params"],
             cli.track(batches, len(batches), f"{what} of {name}"),
             key,
-            objective,
+            target,
             mesh,
             options.precision,
         )
 
-    objective = run.objective.report
-    scores = score(objective, "scoring")
+    reported = run.objective.report
+    scores = score(reported, "scoring")
     columns = {"nats": scores.nats, "bits_per_dim": scores.bits_per_dim, "labels": split.labels}
     scored = scores.mean()
     result: Json = {
-        "objective": training.target_to_dict(objective),
+        "objective": training.target_to_dict(reported),
         **scored.as_dict(),
         "images": scored.count,
         "data": source.dataset,
@@ -142,7 +142,7 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
     }
     lines: list[str] = []
     about = f"{scored.count} images of {source.dataset}, binarization: {source.binarization}"
-    lines.append(f"{name}: {objective.label} {_describe(scored)}, {about}")
+    lines.append(f"{name}: {reported.label} {_describe(scored)}, {about}")
     if has_posterior(run.model):
         active = active_units(run, batches)
         result["active_units"] = active

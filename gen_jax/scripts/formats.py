@@ -79,11 +79,11 @@ def _sheet(images: np.ndarray) -> np.ndarray:
     """All images side by side, about square; 0 where there is none."""
     count, height, width, channels = images.shape
     columns = max(int(np.ceil(np.sqrt(count))), 1)
-    rows = max(-(-count // columns), 1)
-    padded = np.zeros((rows * columns, height, width, channels), images.dtype)
+    down = max(-(-count // columns), 1)
+    padded = np.zeros((down * columns, height, width, channels), images.dtype)
     padded[:count] = images
-    grid = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    return grid.reshape(rows * height, columns * width, channels)
+    grid = padded.reshape(down, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(down * height, columns * width, channels)
 
 
 def _size(picture: Image.Image, options: Mapping[str, object]) -> int:

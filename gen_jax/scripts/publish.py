@@ -234,8 +234,8 @@ def _score(result: Json, label: str) -> cards.Score:
 
 # The command that trains a run: a preset, and an option for each setting in which they differ.
 
-# Given by the data, and where they lie.
-_GIVEN = ("model.image_shape", "model.num_codes", "data.data_dir")
+# What the data say, and where they lie.
+_OF_DATA = ("model.image_shape", "model.num_codes", "data.data_dir")
 
 
 def training_command(name: str, record: Json) -> str:
@@ -287,7 +287,7 @@ def _settings_of(record: Json) -> Json:
     parts = {"model": record["model"], "objective": record["objective"]}
     parts |= {"data": record["data"]["config"], "training": record["training"]}
     flat = flatten_dict(parts, sep=".")
-    return {name: value for name, value in flat.items() if name not in _GIVEN}
+    return {name: value for name, value in flat.items() if name not in _OF_DATA}
 
 
 def _option(name: str, value: object) -> list[str]:

@@ -56,8 +56,8 @@ def reconstruct(options: Options) -> Json:
 
 def _reconstruct(options: Options) -> Json:
     counts = ("num_images", "num_starts", "num_steps", "plane")
-    given = {name: getattr(options, name) for name in counts}
-    cli.check_counts(**{name: value for name, value in given.items() if value is not None})
+    chosen = {name: getattr(options, name) for name in counts}
+    cli.check_counts(**{name: value for name, value in chosen.items() if value is not None})
     key = cli.noise_key(options.seed)
     run = runs.open_run(options.workdir, options.step)
     model = with_code(run.model)
@@ -111,10 +111,12 @@ def _reconstruct(options: Options) -> Json:
     cli.say(f"wrote {path}")
 
     levels, shown = model.likelihood.levels, slice(0, 16)
-    rows = {"original": images[shown].astype(np.float64)}
+    strips = {"original": images[shown].astype(np.float64)}
     for way, code in codes.items():
-        rows[way] = runs.expected_images(run, code[shown], _some(labels, shown))
-    results.picture(figures.save_rows, rows, levels, folder / f"reconstructions-{file_name}.png")
+        strips[way] = runs.expected_images(run, code[shown], _some(labels, shown))
+    results.picture(
+        figures.save_strips, strips, levels, folder / f"reconstructions-{file_name}.png"
+    )
     shown_codes = next(iter(codes.values()))
     if len(images) > 1:
         results.picture(_interpolate, run, shown_codes, images, labels, folder)

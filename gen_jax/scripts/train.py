@@ -18,7 +18,7 @@ from gen_jax.scripts.presets import PRESETS, Experiment, find
 from gen_jax.typing import Variables
 
 # The image's shape and the number of codes are those of the data.
-_GIVEN = {models.ImageModel: ("image_shape",), models.ImplicitAutoEncoder: ("num_codes",)}
+_OF_DATA = {models.ImageModel: ("image_shape",), models.ImplicitAutoEncoder: ("num_codes",)}
 # Options of the optimiser that one schedule alone reads.
 _READ_BY = {"final_fraction": "cosine", "decay_rate": "exponential"}
 
@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> Options:
         tyro.conf.AvoidSubcommands[Options],
         f"gen_jax train {name}",
         arguments[1:],
-        hidden=_GIVEN,
+        hidden=_OF_DATA,
         default=default,
     )
     _check_schedule(options.training.optimizer, preset.training.optimizer)
@@ -85,8 +85,8 @@ def train(options: Options) -> training.TrainResult:
     folder = training.Workdir(options.workdir)
     if options.distributed:
         training.initialize_distributed()
-    draws = _has_samples(options.model)
-    if options.training.sample_every and not draws:
+    has_samples = _has_samples(options.model)
+    if options.training.sample_every and not has_samples:
         raise ValueError(
             f"sample_every is {options.training.sample_every}; accepted, by "
             f"{type(options.model).__name__}, from which nothing is drawn: 0"
@@ -134,7 +134,7 @@ def train(options: Options) -> training.TrainResult:
         },
         objective=options.objective,
         examples=dataset.train.images[:: -(-len(dataset.train) // 10_000)],
-        on_sample=on_sample if draws else None,
+        on_sample=on_sample if has_samples else None,
         init_from=options.init_from,
         resume=options.resume,
         overwrite=options.overwrite,
@@ -142,7 +142,7 @@ def train(options: Options) -> training.TrainResult:
     if result.finished and jax.process_index() == 0:
         cli.say(
             f"best: {result.best_bits_per_dim:.4f} bits/dim on validation at step "
-            f"{result.best_step}, in {options.workdir}; {_draw_curves(folder)}"
+            f"{result.best_step}, in {options.workdir}; {_try_curves(folder)}"
         )
     return result
 
@@ -173,7 +173,7 @@ def fit_model(model: models.ImageModel, dataset: data.Dataset) -> models.ImageMo
     return model.adapted(dataset.image_shape, len(dataset.train))
 
 
-def _draw_curves(folder: training.Workdir) -> str:
+def _try_curves(folder: training.Workdir) -> str:
     """The run is finished whether they can be drawn or not."""
     try:
         return f"curves: {save_curves(folder)}"

@@ -279,8 +279,8 @@ class Inverted(Target):
             num_starts=self.num_starts,
             num_steps=self.num_steps,
         )
-        prior = found.objective - found.reconstruction
-        return found.objective, {"reconstruction": found.reconstruction, "log_prior": prior}
+        prior = found.log_joint - found.reconstruction
+        return found.log_joint, {"reconstruction": found.reconstruction, "log_prior": prior}
 
     @property
     def label(self) -> str:

@@ -77,7 +77,7 @@ def test_one_group_and_mask_a_close_the_centre(x64):
 
 def test_rows_convolution_reads_rows_up_to_its_own(x64):
     """All columns in reach of this row and those above; shifted down it is causal by rows."""
-    layer = RowsConv(in_features=2, features=3, rows=3, columns=5, dtype="float64")
+    layer = RowsConv(in_features=2, features=3, kernel_height=3, kernel_width=5, dtype="float64")
     found = reads(layer, 5, 6, 2)
     for r, c, _, up, left, _ in np.ndindex(found.shape):
         assert found[r, c, 0, up, left, 0] == (0 <= r - up < 3 and abs(c - left) <= 2)
@@ -127,7 +127,9 @@ def test_rows_convolution_row_by_row(x64, monkeypatch, rows, columns, platform):
     """`row` of the rows so far, with zeros above the image, is the whole image's row."""
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, **forms: forms[platform](*x))
     monkeypatch.setattr(convolution, "CACHED_WINDOWS", 0)
-    layer = RowsConv(in_features=2, features=3, rows=rows, columns=columns, dtype="float64")
+    layer = RowsConv(
+        in_features=2, features=3, kernel_height=rows, kernel_width=columns, dtype="float64"
+    )
     x = normal(2, 5, 4, 2)
     variables = layer_variables(layer, x)
     whole = rows_of(layer.apply(variables, x))
@@ -143,7 +145,7 @@ def test_rows_convolution_row_by_row(x64, monkeypatch, rows, columns, platform):
 )
 def test_long_windows_are_not_written_on_cuda(batch, platform, kind):
     """Where memory bounds it: as long as rows × columns of the row's features."""
-    layer = RowsConv(in_features=64, features=8, rows=2, columns=3)
+    layer = RowsConv(in_features=64, features=8, kernel_height=2, kernel_width=3)
     rows = jax.ShapeDtypeStruct((2, 28, batch, 64), jnp.float32)
     variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, method="row"), rows)
     traced = jax.jit(lambda *x: layer.apply(*x, method="row")).trace(variables, rows)
@@ -260,7 +262,7 @@ def test_parameters_stay_float32(dtype):
     sizes = {"in_features": 2, "features": 4, "dtype": dtype}
     for layer in (
         MaskedConv(**sizes, mask="B", above=1, side=1),
-        RowsConv(**sizes, rows=2, columns=3),
+        RowsConv(**sizes, kernel_height=2, kernel_width=3),
     ):
         out, variables = layer.init_with_output(jax.random.key(0), x)
         assert out.dtype == dtype

@@ -12,7 +12,9 @@ from tests.models.openai_pixel_cnn import uncropped_deconv
 
 @pytest.mark.parametrize("right", [0, 1])
 def test_a_transposed_convolution_counts_what_it_crops(x64, right):
-    layer = TransposedConv(in_features=3, features=5, rows=2, left=1, right=right, dtype="float64")
+    layer = TransposedConv(
+        in_features=3, features=5, kernel_height=2, left=1, right=right, dtype="float64"
+    )
     x = normal(4, 3, 5, 3)
     out, variables = layer.init_with_output(jax.random.key(0), x)
     np.testing.assert_allclose(out, layer.apply(variables, x), rtol=1e-10)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import (
-    draw_attention,
+    attention_picture,
     gradient_variance,
     imagegpt,
     memory,
@@ -31,7 +31,7 @@ SCRIPTS = {
     "benchmark_pixel_rnn": pixel_rnn,
     "benchmark_memory": memory,
     "benchmark_imagegpt": imagegpt,
-    "draw_attention": draw_attention,
+    "attention_picture": attention_picture,
     "gradient_variance": gradient_variance,
 }
 VAE = ("train", "vae-digits", "--workdir={tmp}/new")
@@ -116,7 +116,7 @@ MISTAKES = [
     (("benchmark_memory", "--image-sizes", "0"), "image_sizes is (0,)"),
     (("benchmark_memory", "--attentions", "global"), "global"),
     (("benchmark_imagegpt", "--repeats=0"), "repeats is 0"),
-    (("draw_attention", "--site", "40", "2"), "site is (40, 2)"),
+    (("attention_picture", "--site", "40", "2"), "site is (40, 2)"),
     (("train", "image-transformer-mnist", "--model.query-block=9"), "query_block is 9; accepted"),
     (("train", "image-transformer-mnist", "--model.num-heads=5"), "multiples of num_heads, 5"),
     (("benchmark_training", "--batch-sizes"), "batch_sizes is ()"),

@@ -102,10 +102,10 @@ def _headers(path: Path) -> dict[str, _Header]:
                 continue
             with archive.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
-                first = version == (1, 0)
+                is_version_1 = version == (1, 0)
                 shape, _, dtype = (
                     np.lib.format.read_array_header_1_0(stream)
-                    if first
+                    if is_version_1
                     else np.lib.format.read_array_header_2_0(stream)
                 )
             headers[member.removesuffix(".npy")] = _Header(shape, dtype)
@@ -129,13 +129,13 @@ def _rank(name: str) -> int:
 
 
 def _chosen(path: Path, names: list[str], what: str) -> str:
-    first = [name for name in names if _rank(name) == min(map(_rank, names))]
-    if len(first) > 1:
+    foremost = [name for name in names if _rank(name) == min(map(_rank, names))]
+    if len(foremost) > 1:
         raise ValueError(
-            f"{path} has several arrays that could be the {what}: {some(first, 5)}; accepted: one, "
-            "or names such as 'train_images', 'train_labels', 'test_images', ..."
+            f"{path} has several arrays that could be the {what}: {some(foremost, 5)}; accepted: "
+            "one, or names such as 'train_images', 'train_labels', 'test_images', ..."
         )
-    return first[0]
+    return foremost[0]
 
 
 def _image_names(path: Path, headers: Mapping[str, _Header]) -> dict[str, str]:

@@ -175,9 +175,9 @@ def _turned(image: Any) -> Any:
 def _raw_mode(image: Any) -> str:
     """How the file stores pixels, before they are loaded: 'RGB;16B', 'L;4', …"""
     for _, _, _, arguments in image.tile:
-        first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-        if isinstance(first, str):
-            return first
+        mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        if isinstance(mode, str):
+            return mode
     return ""
 
 

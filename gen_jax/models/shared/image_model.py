@@ -44,8 +44,8 @@ class ImageModel(nn.Module):
         shown = [repr(self.image_shape), repr(self.likelihood)]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            given = field.init and field.name not in (*_POSITIONAL, "parent", "name")
-            if given and value != field.default:
+            is_keyword = field.init and field.name not in (*_POSITIONAL, "parent", "name")
+            if is_keyword and value != field.default:
                 shown.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

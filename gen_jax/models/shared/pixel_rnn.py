@@ -27,7 +27,7 @@ from gen_jax.typing import Array, Carry, Context, Draw, Float, Int, Integer, Lab
 class PixelRNNCarry(NamedTuple):
     """What a pixel hands to the next."""
 
-    first: ClassConvCarry
+    first_conv: ClassConvCarry
     """That of the first convolution."""
     layers: tuple[Carry, ...]
     """Those of the layers."""
@@ -38,7 +38,7 @@ class PixelRNNContext(NamedTuple):
 
     column: Int[Array, "*W"]
     """Where in its row each pixel is."""
-    first: Float[Array, "*W B F2"]
+    first_conv: Float[Array, "*W B F2"]
     """For the first convolution: the rows above."""
     layers: tuple[Context, ...]
     """For the layers."""
@@ -56,7 +56,7 @@ class PixelRNN(AutoregressiveModel):
     first_kernel_size: int = 7
     """Height and width of the first convolution, before its mask; odd."""
     head_features: int | None = None
-    """Width of the head's two hidden layers; None for 2 · features."""
+    """Features of the head's two hidden layers; None for 2 · features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,10 +70,10 @@ class PixelRNN(AutoregressiveModel):
         raise NotImplementedError
 
     def setup(self) -> None:
-        groups, width = self.sites, self.rounded_features
+        groups, features = self.sites, self.rounded_features
         self.first = ClassConv(
             in_features=self.image_shape[-1],
-            features=2 * width,
+            features=2 * features,
             mask="A",
             groups=groups,
             reach=self.first_kernel_size // 2,
@@ -82,9 +82,9 @@ class PixelRNN(AutoregressiveModel):
         )
         # The subclass knows of what type, and calls what other layers do not have.
         self.layers: Sequence[Any] = [self.layer() for _ in range(self.num_layers)]
-        hidden = self.round_up(self.head_features or 2 * width)
+        hidden = self.round_up(self.head_features or 2 * features)
         self.head = Head(
-            in_features=2 * width,
+            in_features=2 * features,
             hidden=(hidden, hidden),
             features=groups * self.params_per_site,
             groups=groups,
@@ -93,14 +93,16 @@ class PixelRNN(AutoregressiveModel):
 
     def init_carry(self, batch: int, labels: Labels | None = None) -> PixelRNNCarry:
         layers: tuple[RowLayer[Carry, Context, PyTree], ...] = (self.first, *self.layers)
-        first, *others = (layer.init_carry(self.image_shape[1], batch, labels) for layer in layers)
-        return PixelRNNCarry(first, tuple(others))
+        first_conv, *others = (
+            layer.init_carry(self.image_shape[1], batch, labels) for layer in layers
+        )
+        return PixelRNNCarry(first_conv, tuple(others))
 
     def begin_block(
         self, carry: PixelRNNCarry, block: Integer[Array, ""], previous: Integer[Array, "W S B V"]
     ) -> tuple[PixelRNNCarry, PixelRNNContext]:
         # Rows above the image are zeros in the carry.
-        first, context = self.first.begin_row(carry.first)
+        first_conv, context = self.first.begin_row(carry.first_conv)
         layers: Sequence[RowLayer[Carry, Context, PyTree]] = self.layers
         begun = [
             layer.begin_row(layer_carry)
@@ -108,29 +110,29 @@ class PixelRNN(AutoregressiveModel):
         ]
         carries, contexts = zip(*begun, strict=True)
         column = jnp.arange(len(previous))
-        return PixelRNNCarry(first, carries), PixelRNNContext(column, context, contexts)
+        return PixelRNNCarry(first_conv, carries), PixelRNNContext(column, context, contexts)
 
     def step(self, carry: PixelRNNCarry, context: PixelRNNContext, draw: Draw) -> PixelRNNCarry:
-        first, *layers = draw_pixel(
+        first_conv, *layers = draw_pixel(
             self.first,
             self.layers,
             self.head,
-            (carry.first, *carry.layers),
-            (context.first, *context.layers),
+            (carry.first_conv, *carry.layers),
+            (context.first_conv, *context.layers),
             context.column,
             self.scaled(draw),
         )
-        return PixelRNNCarry(first, tuple(layers))
+        return PixelRNNCarry(first_conv, tuple(layers))
 
     def read_row(
         self, carry: PixelRNNCarry, context: PixelRNNContext, levels: Integer[Array, "W S B V"]
     ) -> tuple[PixelRNNCarry, Float[Array, "W S B P"]]:
         """`block`, for models whose layers have a `read_row`."""
-        (first, *layers), features = read_row(
+        (first_conv, *layers), features = read_row(
             (self.first, *self.layers),
             self.head,
-            (carry.first, *carry.layers),
-            (context.first, *context.layers),
+            (carry.first_conv, *carry.layers),
+            (context.first_conv, *context.layers),
             self.scale_row(levels),
         )
-        return PixelRNNCarry(first, tuple(layers)), self.row_params(features)
+        return PixelRNNCarry(first_conv, tuple(layers)), self.row_params(features)

@@ -18,15 +18,15 @@ def bernoulli(
     pixels = int(np.prod(shape))
     blocks = -(-pixels // 8)  # of Philox: four 64-bit words, eight uniforms of 32 bits
     result = np.empty(intensities.shape, np.uint8)
-    for first in range(0, count, _CHUNK):
-        chunk = intensities[first : first + _CHUNK]
-        words = _words(seed, stream, (start + first) * blocks, len(chunk) * blocks)
+    for begin in range(0, count, _CHUNK):
+        chunk = intensities[begin : begin + _CHUNK]
+        words = _words(seed, stream, (start + begin) * blocks, len(chunk) * blocks)
         bits = words.view(np.uint32).reshape(len(chunk), blocks * 8)[:, :pixels]
         # 24 bits are exact in float32, and below 1: an intensity of 0 never draws 1, the maximum
         # never 0.
         uniform = (bits >> 8).astype(np.float32) * np.float32(2**-24)
         probability = chunk.astype(np.float32) / np.float32(maximum)
-        result[first : first + _CHUNK] = uniform.reshape(chunk.shape) < probability
+        result[begin : begin + _CHUNK] = uniform.reshape(chunk.shape) < probability
     return result
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gen_jax import data
-from gen_jax.data import DataConfig, Dataset, Split, draws
+from gen_jax.data import DataConfig, Dataset, Split, noise
 from tests.image_sets import assert_equal_batches, batches, gray, numbered, ramp, save_npz
 
 # Bits.
@@ -79,7 +79,7 @@ def test_dynamic_binarization_changes_an_image_from_epoch_to_epoch(tmp_path: Pat
 @pytest.mark.quick
 def test_an_intensity_of_zero_never_draws_one():
     zeros = np.zeros((16384, 64, 64), np.uint8)  # 2**26 uniforms: some of 24 bits are 0
-    assert not draws.bernoulli(zeros, 255, seed=0, stream="train").any()
+    assert not noise.bernoulli(zeros, 255, seed=0, stream="train").any()
 
 
 def test_no_two_images_of_an_epoch_share_their_noise():

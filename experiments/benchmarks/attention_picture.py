@@ -38,7 +38,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, draws, says where."""
-    options = cli.parse(Options, "python -m experiments.benchmarks.draw_attention", arguments)
+    options = cli.parse(Options, "python -m experiments.benchmarks.attention_picture", arguments)
     cli.check_counts(image_size=options.image_size, query_block=options.query_block)
     side, (row, column) = options.image_size, options.site
     if not (0 <= row < side and 0 <= column < side) or min(options.flange) < 0:

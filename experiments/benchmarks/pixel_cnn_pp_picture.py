@@ -33,7 +33,7 @@ class Options:
 
 def main(arguments: Sequence[str]) -> None:
     """Parses, draws, says where."""
-    options = cli.parse(Options, "python -m experiments.benchmarks.draw_pixel_cnn_pp", arguments)
+    options = cli.parse(Options, "python -m experiments.benchmarks.pixel_cnn_pp_picture", arguments)
     cli.check_counts(image_size=options.image_size)
     side, (row, column) = options.image_size, options.pixel
     if side % 4 or not (0 <= row < side and 0 <= column < side):

@@ -1,12 +1,12 @@
-"""experiments.draw_attention and the other small scripts about the Image Transformer."""
+"""experiments.attention_picture and the other small scripts about the Image Transformer."""
 
-from experiments.benchmarks import draw_attention, memory
+from experiments.benchmarks import attention_picture, memory
 from tests.scripts.conftest import command
 
 
 def test_draws_one_panel_a_kind(tmp_path):
     path = tmp_path / "new" / "attention.png"
-    draw_attention.main([f"--output={path}", "--image-size=8", "--site", "5", "3"])
+    attention_picture.main([f"--output={path}", "--image-size=8", "--site", "5", "3"])
     assert path.stat().st_size > 1000
 
 
