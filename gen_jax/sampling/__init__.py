@@ -28,12 +28,10 @@ from gen_jax.sampling.draw import (
     Chunk,
     Generation,
     complete,
-    complete_in_chunks,
     generate,
     run,
     run_in_chunks,
     sample,
-    sample_in_chunks,
 )
 from gen_jax.sampling.methods import Method, generation_order
 from gen_jax.sampling.noise import prior_codes, site_noise
@@ -45,14 +43,12 @@ __all__ = [
     "Method",
     "Request",
     "complete",
-    "complete_in_chunks",
     "generate",
     "generation_order",
     "prior_codes",
     "run",
     "run_in_chunks",
     "sample",
-    "sample_in_chunks",
     "site_noise",
     "to_complete",
     "to_sample",

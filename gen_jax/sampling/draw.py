@@ -114,57 +114,6 @@ def complete(
     return run(model, request, method=method, precision=precision, mesh=mesh).images
 
 
-def sample_in_chunks(
-    model: Model,
-    variables: Variables,
-    key: Key,
-    num_images: int,
-    chunk_size: int,
-    *,
-    labels: AnyLabels | None = None,
-    temperature: ArrayLike = 1.0,
-    method: Method = "scan",
-    precision: Precision = "default",
-    mesh: Mesh | None = None,
-) -> Iterator[np.ndarray]:
-    """The images of `sample`, `chunk_size` at a time, as NumPy arrays; compiled once.
-
-    Errors as in `sample`, at the call and not at the first image.
-    """
-    request = to_sample(model, variables, key, num_images, labels=labels, temperature=temperature)
-    chunks = run_in_chunks(
-        model, request, chunk_size, method=method, precision=precision, mesh=mesh
-    )
-    return (chunk.images for chunk in chunks)
-
-
-def complete_in_chunks(
-    model: Model,
-    variables: Variables,
-    key: Key,
-    images: AnyLevels,
-    known: AnyMask,
-    chunk_size: int,
-    *,
-    labels: AnyLabels | None = None,
-    temperature: ArrayLike = 1.0,
-    method: Method = "scan",
-    precision: Precision = "default",
-    mesh: Mesh | None = None,
-) -> Iterator[np.ndarray]:
-    """The images of `complete`, `chunk_size` at a time, as NumPy arrays; compiled once.
-
-    Errors as in `complete`, at the call and not at the first image.
-    """
-    request = to_complete(
-        model, variables, key, images, known, labels=labels, temperature=temperature
-    )
-    chunks = run_in_chunks(
-        model, request, chunk_size, method=method, precision=precision, mesh=mesh
-    )
-    return (chunk.images for chunk in chunks)
-
-
 def run(
     model: Model,
     request: Request,

@@ -411,6 +411,14 @@ PRESETS: Mapping[str, Experiment] = {
     "vae-digits-plane": dataclasses.replace(
         _vae_digits, model=_vae_digits.model.clone(num_latents=2)
     ),
+    # A code of bits, by the score function: of one draw an image, so what it subtracts is a mean of
+    # batches before, where `discrete-vae-mnist` has the other draws of the same image.
+    "discrete-vae-digits": Experiment(
+        _vae_digits.model.clone(latents="bernoulli", num_latents=32),
+        DataConfig("digits"),
+        _digits_codes,
+        ELBO(estimator="score_function", baseline="constant"),
+    ),
     "autoencoder-digits": Experiment(
         models.AutoEncoder(_DIGITS, likelihoods.Categorical(17), num_latents=8, **_CONV_DIGITS),
         DataConfig("digits"),

@@ -145,8 +145,9 @@ def test_samples_do_not_depend_on_batch_or_devices():
     variables, labels = perturbed(model), np.arange(8, dtype=np.int32) % 2
     key = jax.random.key(5)
     whole = np.asarray(sampling.sample(model, variables, key, 8, labels=labels))
-    chunks = sampling.sample_in_chunks(model, variables, key, 8, 3, labels=labels)
-    np.testing.assert_array_equal(np.concatenate(list(chunks)), whole)
+    request = sampling.to_sample(model, variables, key, 8, labels=labels)
+    chunks = [chunk.images for chunk in sampling.run_in_chunks(model, request, 3)]
+    np.testing.assert_array_equal(np.concatenate(chunks), whole)
     mesh = training.make_mesh()
     assert mesh.size == 4
     spread = sampling.sample(model, variables, key, 8, labels=labels, mesh=mesh)

@@ -91,9 +91,8 @@ def test_completion_in_chunks_is_completion(x64):
     variables, images = perturbed(model), np.asarray(some_images(model, 7), np.uint8)
     known, labels = np.random.default_rng(0).random(images.shape) < 0.4, np.arange(7) % 2
     whole = complete(model, variables, images, known, labels=labels)
-    chunks = list(
-        sampling.complete_in_chunks(model, variables, KEY, images, known, 4, labels=labels)
-    )
+    request = sampling.to_complete(model, variables, KEY, images, known, labels=labels)
+    chunks = [chunk.images for chunk in sampling.run_in_chunks(model, request, 4)]
     assert [len(chunk) for chunk in chunks] == [4, 3]
     assert {chunk.dtype.name for chunk in chunks} == {"uint8"}
     np.testing.assert_array_equal(np.concatenate(chunks), whole)

@@ -26,7 +26,8 @@ def test_noise_belongs_to_an_image(x64, name):
         for first in (0, 4)
     ]
     np.testing.assert_array_equal(np.concatenate(halves), together)
-    chunks = list(sampling.sample_in_chunks(model, variables, KEY, 7, 4, labels=labels[:7]))
+    request = sampling.to_sample(model, variables, KEY, 7, labels=labels[:7])
+    chunks = [chunk.images for chunk in sampling.run_in_chunks(model, request, 4)]
     assert [len(chunk) for chunk in chunks] == [4, 3]
     np.testing.assert_array_equal(np.concatenate(chunks), together[:7])
 

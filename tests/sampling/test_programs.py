@@ -70,11 +70,8 @@ def test_a_second_call_compiles_nothing():
         for key, temperature in zip(keys, (0.9, 0.5, 0.0), strict=True):
             sampling.sample(other, variables, key, BATCH, labels=others, temperature=temperature)
             sampling.complete(other, variables, key, images, ~known, labels=labels)
-        list(
-            sampling.sample_in_chunks(
-                model, variables, keys[0], 10, BATCH, labels=np.zeros(10, np.int32)
-            )
-        )
+        ten = sampling.to_sample(model, variables, keys[0], 10, labels=np.zeros(10, np.int32))
+        assert len(list(sampling.run_in_chunks(model, ten, BATCH))) == -(-10 // BATCH)
         assert not compiled
         sampling.sample(model, variables, keys[0], BATCH + 1, labels=np.zeros(BATCH + 1, np.int32))
         assert compiled, "the count would have missed a compilation"

@@ -65,7 +65,7 @@ def test_wrong_labels(conditional, labels, message):
         images = np.zeros((4, *model.image_shape), np.int32)
         sampling.complete(model, variables, KEY, images, images == 0, labels=labels)
     with one_line_error(message):
-        sampling.sample_in_chunks(model, variables, KEY, 4, 2, labels=labels)
+        sampling.to_sample(model, variables, KEY, 4, labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,8 @@ def test_no_images_to_complete(unconditional):
 def test_wrong_chunks(unconditional, num_images, chunk_size, message):
     model, variables = unconditional
     with one_line_error(message):
-        sampling.sample_in_chunks(model, variables, KEY, num_images, chunk_size)
+        request = sampling.to_sample(model, variables, KEY, num_images)
+        sampling.run_in_chunks(model, request, chunk_size)
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="fewer than four devices")
@@ -114,14 +115,16 @@ def test_chunks_are_refused_at_the_call(unconditional):
     """Before anything is drawn, whatever it is that is wrong."""
     model, variables = unconditional
     images = np.zeros((4, *model.image_shape), int)
+    whole = sampling.to_sample(model, variables, KEY, 4)
+    half = sampling.to_complete(model, variables, KEY, images, True)
     for options, message in (
-        ({"temperature": -1.0}, "temperature is -1.0"),
         ({"method": "jacobi"}, "method is 'jacobi'"),
         ({"mesh": jax.make_mesh((4,), ("data",))}, "3 images; accepted, over 4 devices: multiples"),
     ):
-        with one_line_error(message):
-            sampling.sample_in_chunks(model, variables, KEY, 4, 3, **options)
-        with one_line_error(message):
-            sampling.complete_in_chunks(model, variables, KEY, images, True, 3, **options)
+        for request in (whole, half):
+            with one_line_error(message):
+                sampling.run_in_chunks(model, request, 3, **options)
+    with one_line_error("temperature is -1.0"):
+        sampling.run_in_chunks(model, whole._replace(temperature=-1.0), 3)
     with one_line_error(r"variables has no 'params'"):
-        sampling.sample_in_chunks(model, {}, KEY, 4, 3)
+        sampling.run_in_chunks(model, whole._replace(variables={}), 3)
