@@ -13,7 +13,7 @@ def test_the_readme_is_short():
 
 
 def test_the_readme_and_what_goes_on_from_it(tmp_path, monkeypatch):
-    blocks = [*code(ROOT / "README.md", "python"), code(ROOT / "docs" / "python.md", "python")[0]]
+    blocks = [*code(ROOT / "README.md", "python"), *code(ROOT / "docs" / "python.md", "python")[:2]]
     page = run("\n".join(blocks), "readme", tmp_path, monkeypatch)
     assert page.images.shape == (16, 8, 8, 1)
     assert page.nats.shape == page.bits.shape == (16,)
@@ -21,14 +21,14 @@ def test_the_readme_and_what_goes_on_from_it(tmp_path, monkeypatch):
 
 
 def test_the_vae_of_the_python_page(tmp_path, monkeypatch):
-    page = run(code(ROOT / "docs" / "python.md", "python")[1], "vae_page", tmp_path, monkeypatch)
+    page = run(code(ROOT / "docs" / "python.md", "python")[2], "vae_page", tmp_path, monkeypatch)
     assert page.images.shape == (16, 8, 8, 1)
     assert page.posterior.loc.shape == page.posterior.log_scale.shape == (16, 8)
     assert page.logits.shape == (16, 8, 8, 1, 17)
 
 
 def test_the_shipped_model_of_the_python_page(tmp_path, monkeypatch):
-    page = run(code(ROOT / "docs" / "python.md", "python")[2], "shipped", tmp_path, monkeypatch)
+    page = run(code(ROOT / "docs" / "python.md", "python")[3], "shipped", tmp_path, monkeypatch)
     assert page.images.shape == (16, 8, 8, 1)
 
 
