@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,5 +169,4 @@ def test_iwae_gradient_is_that_of_its_definition(x64):
         return jnp.mean(objectives.iwae_bound(model, variables, key, images, num_samples=5))
 
     ours, expected = (jax.jit(jax.grad(bound))(variables) for bound in (ours, defined))
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
+    chex.assert_trees_all_close(ours, expected, rtol=1e-8, atol=1e-12)

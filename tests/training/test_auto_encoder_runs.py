@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -92,8 +93,7 @@ def test_four_devices_train_what_one_trains(name):
         return jax.device_get(state)
 
     one, four = run(training.make_mesh(jax.devices()[:1])), run(training.make_mesh())
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(one, four, rtol=1e-4, atol=1e-5)
 
 
 def test_accumulation_sees_every_image_with_its_own_code(tmp_path):

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +46,7 @@ def new_state(model=PLAIN):
 def test_accumulation_is_the_whole_batch(accumulate):
     whole, metrics = step(new_state())
     parts, same = step(new_state(), accumulate=accumulate)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(whole, parts, rtol=1e-5, atol=1e-6)
     assert metrics.keys() == same.keys()
     for name in metrics:
         np.testing.assert_allclose(metrics[name], same[name], rtol=1e-5)
@@ -103,8 +103,7 @@ def test_the_ema_is_the_documented_average():
         expected = jax.tree.map(
             lambda old, new, d=decay: d * old + (1 - d) * np.asarray(new), expected, current.params
         )
-    for a, b in zip(jax.tree.leaves(current.ema), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(current.ema, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_computes_and_parameters_stay_float32():

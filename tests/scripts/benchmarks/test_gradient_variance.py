@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -44,8 +45,7 @@ def test_moments_are_those_of_the_gradients():
         (found.mean, jax.tree.map(lambda x: x.mean(axis=0), stacked)),
         (found.variance, jax.tree.map(lambda x: x.var(axis=0, ddof=1), stacked)),
     ):
-        for a, b in zip(jax.tree.leaves(moment), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+        chex.assert_trees_all_close(moment, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_all_estimators_have_one_mean_and_reparametrization_the_least_variance():
