@@ -19,7 +19,7 @@ import tyro
 from experiments.results_table import score
 from gen_jax import figures, pretrained, sampling
 from gen_jax.files import write_atomically
-from gen_jax.models.shared.protocol import has_code, has_posterior, traits
+from gen_jax.models.shared.protocol import encoded, has_code, traits
 from gen_jax.scripts import cli, evaluate, results, runs
 from gen_jax.scripts.reconstruct import save_plane
 
@@ -112,7 +112,7 @@ def section(name: str, folder: Path, options: Options) -> str:
     originals = test.images[:_SHOWN]
     classes = None if test.labels is None else test.labels[:_SHOWN]
     if has_code(model):
-        codes = codes_of(run, test.images, test.labels)
+        codes = encoded(run.model, run.variables, test.images, test.labels)
         means = runs.expected_images(run, codes[: 2 * _SHOWN], _some(test.labels, 2 * _SHOWN))
         strips = {
             "test image": test.images[: 2 * _SHOWN].astype(np.float64),
@@ -145,12 +145,6 @@ def neighbours(images: Any, train: Any, levels: int) -> tuple[np.ndarray, np.nda
     numbers = np.argsort(squares, axis=1, kind="stable")[:, :_NEIGHBOURS]
     nearest = np.take_along_axis(squares, numbers, axis=1)
     return np.sqrt(nearest) / (levels - 1), numbers
-
-
-def codes_of(run: runs.Run, images: Any, labels: Any) -> Any:
-    """The code of each image by the encoder: the mode of q(z | x) where there is one."""
-    codes = run.model.apply(run.variables, images, labels, method="encode")
-    return codes.mode() if has_posterior(run.model) else codes
 
 
 def _some(labels: Any, count: int) -> Any:

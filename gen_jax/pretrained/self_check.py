@@ -8,7 +8,9 @@ from gen_jax import objectives
 from gen_jax.models.shared.protocol import (
     Model,
     apply_prior,
+    encoded,
     has_code,
+    has_encoder,
     has_posterior,
     takes_labels,
     traits,
@@ -69,7 +71,7 @@ def fixed_measure(model: Model) -> str:
         return "log p(x)"
     if has_posterior(model):
         return "log p(x | z) - KL(q(z | x) || p(z)), z the mode of q(z | x)"
-    return "log p(x | z(x))" if hasattr(model, "encode") else "log p(x | z), z = 0"
+    return "log p(x | z(x))" if has_encoder(model) else "log p(x | z), z = 0"
 
 
 def fixed_scores(
@@ -90,8 +92,8 @@ def _scores(model: Model, variables: Variables, images: Levels, labels: Labels |
         posterior = model.apply(variables, images, labels, method="encode")
         codes = posterior.mode()
         kl = jnp.sum(apply_prior(model, variables, "kl", posterior, labels), axis=-1)
-    elif hasattr(model, "encode"):
-        codes = model.apply(variables, images, labels, method="encode")
+    elif has_encoder(model):
+        codes = encoded(model, variables, images, labels)
     else:
         codes = jnp.zeros((len(images), model.num_latents))
     return objectives.reconstruction(model, variables, codes, images, labels) - kl

@@ -14,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax import figures, inversion, objectives
-from gen_jax.models.shared.protocol import CodeModel, has_posterior, takes_labels, with_code
+from gen_jax.models.shared.protocol import (
+    CodeModel,
+    encoded,
+    has_encoder,
+    takes_labels,
+    with_code,
+)
 from gen_jax.precision import Precision, matmul_precision
 from gen_jax.scripts import cli, results, runs
 from gen_jax.typing import Array, Json, Labels, Variables
@@ -161,9 +167,8 @@ def find_codes(
 ) -> dict[str, Array]:
     """The codes of images by each way that the model has: "encoder", "inversion"."""
     codes: dict[str, Array] = {}
-    if hasattr(model, "encode"):
-        encoded = model.apply(variables, images, labels, method="encode")
-        codes["encoder"] = encoded.mode() if has_posterior(model) else encoded
+    if has_encoder(model):
+        codes["encoder"] = encoded(model, variables, images, labels)
     if model.has_real_codes:
         codes["inversion"] = inversion.encode_by_inversion(
             model,

@@ -20,7 +20,9 @@ from gen_jax import checks, described, inversion, objectives
 from gen_jax.models.shared.protocol import (
     Model,
     apply_prior,
+    encoded,
     has_code,
+    has_encoder,
     has_posterior,
     takes_labels,
     with_code,
@@ -219,7 +221,7 @@ class Reconstruction(Target):
     ) -> tuple[Nats, Terms]:
         del key
         params, images, labels = _inputs(model, variables, batch)
-        codes = model.apply(params, images, labels, method="encode")
+        codes = encoded(model, params, images, labels)
         return objectives.reconstruction(model, params, codes, images, labels), {}
 
     @property
@@ -227,7 +229,7 @@ class Reconstruction(Target):
         return "-log p(x | z(x)), no bound of log p(x),"
 
     def check(self, model: object) -> None:
-        deterministic = has_code(model) and hasattr(model, "encode") and model.prior is None
+        deterministic = has_encoder(model) and model.prior is None
         _check(self, model, "a deterministic auto-encoder", deterministic)
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from gen_jax import checks
 from gen_jax.layers.convolution import param_dtype
 from gen_jax.likelihoods import Likelihood
-from gen_jax.typing import Dtype, Key, Labels, Levels, Variables
+from gen_jax.typing import Array, Dtype, Float, Key, Labels, Levels, Variables
 
 _NEXT_SITE = ("blocks", "init_carry", "begin_block", "step")
 
@@ -160,9 +160,22 @@ def has_code(model: object) -> TypeGuard[CodeModel]:
     return hasattr(type(model), "decode")
 
 
+def has_encoder(model: object) -> TypeGuard[CodeModel]:
+    """Whether an image's code comes from a network; else it is searched for, by inversion."""
+    return has_code(model) and hasattr(type(model), "encode")
+
+
 def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
-    return has_code(model) and hasattr(type(model), "encode") and model.prior is not None
+    return has_encoder(model) and model.prior is not None
+
+
+def encoded(
+    model: Model, variables: Variables, images: Levels | np.ndarray, labels: Labels | None = None
+) -> Float[Array, "B Z"]:
+    """The code of each image that the encoder gives: of a distribution q(z | x) its mode."""
+    codes = model.apply(variables, images, labels, method="encode")
+    return codes.mode() if has_posterior(model) else codes
 
 
 def apply_prior(
