@@ -56,7 +56,7 @@ for name in set(gen_jax.__all__) - {{"load", "__version__"}}:
 RANK = {
     "typing": -2,
     "checks": -1,
-    "described": -1,
+    "described": 0,
     "fields": -1,
     "files": -1,
     "keys": -1,
