@@ -48,7 +48,8 @@ def inverse_cdf(logits: Array, u: Array, temperature: Array) -> Array:
     cumulative = _cumulative(weights)
     # Against u times the last sum: rounding can never push past a level of positive weight.
     threshold = jnp.where(positive, u, 0)[..., None] * cumulative[..., -1:]
-    return jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
+    passed = jnp.sum(cumulative <= threshold, axis=-1, dtype=jnp.int32)
+    return jnp.minimum(passed, logits.shape[-1] - 1)  # of logits that are not finite all may be
 
 
 def _cumulative(weights: Array) -> Array:

@@ -166,3 +166,15 @@ def test_a_softmax_is_drawn_by_its_cumulative_sums(x64, levels):
     tied = np.round(logits)
     drawn = draw(Categorical(levels), 1, tied, noise, 0.0)[:, 0]
     np.testing.assert_array_equal(drawn, tied.argmax(axis=-1))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("levels", [3, 33])
+def test_logits_that_are_not_finite_give_levels(levels, temperature):
+    """Which mean nothing, but none that does not exist: the next site is passed it."""
+    logits = np.zeros((4, levels), np.float32)
+    logits[0, 1], logits[1, 1], logits[2], logits[3, 1] = np.nan, np.inf, -np.inf, -np.inf
+    noise = np.full((4, 1), 1 - np.finfo(np.float32).eps, np.float32)
+    drawn = draw(Categorical(levels), 1, logits, noise, temperature)
+    assert drawn.min() >= 0
+    assert drawn.max() < levels
