@@ -19,7 +19,7 @@ import tyro
 from experiments.results_table import score
 from gen_jax import figures, pretrained, sampling
 from gen_jax.files import write_atomically
-from gen_jax.models.shared.protocol import encoded, has_code, traits
+from gen_jax.models.shared.protocol import encoded, has_code, has_encoder, traits
 from gen_jax.scripts import cli, evaluate, results, runs
 from gen_jax.scripts.reconstruct import save_plane
 
@@ -111,7 +111,7 @@ def section(name: str, folder: Path, options: Options) -> str:
         )
     originals = test.images[:_SHOWN]
     classes = None if test.labels is None else test.labels[:_SHOWN]
-    if has_code(model):
+    if has_encoder(model):
         codes = encoded(run.model, run.variables, test.images, test.labels)
         means = runs.expected_images(run, codes[: 2 * _SHOWN], _some(test.labels, 2 * _SHOWN))
         strips = {

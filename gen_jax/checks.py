@@ -104,11 +104,12 @@ def expanded(name: str, path: str | os.PathLike[str]) -> pathlib.Path:
 def unreadable(what: object, error: Exception) -> ValueError:
     """What to raise where reading a file or a folder ended in `error`, its reason in one line."""
     if isinstance(error, OSError) and error.strerror:
-        reason = error.strerror
-    else:  # of a damaged file it is of any type: RuntimeError, BadZipFile, …
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        reason = kind + (str(error).splitlines() or [""])[0]
-    return ValueError(f"{what} cannot be read: {reason}; accepted: what is whole and readable")
+        return ValueError(f"{what} cannot be read: {error.strerror}; accepted: what can be")
+    # Of a damaged file it is of any type: RuntimeError, BadZipFile, …
+    said = (str(error).splitlines() or [""])[0]
+    kind = "" if isinstance(error, ValueError) and said else type(error).__name__
+    reason = ": ".join(filter(None, (kind, said)))
+    return ValueError(f"{what} cannot be read: {reason}; accepted: what is whole")
 
 
 def missing(what: str, name: str, accepted: str) -> ValueError:
@@ -278,10 +279,16 @@ def same_shapes(variables: object, expected: Variables, model: str) -> None:
         for path in [*wanted, *found]:
             name = f"variables[{collection!r}]{path}"
             if path not in found:
-                raise ValueError(f"{name} is missing; accepted: {wanted[path]}, by {model}")
-            if path not in wanted:
                 raise ValueError(
-                    f"{name} is no parameter of {model}; accepted: the {len(wanted)} that it has"
+                    f"{name} is missing; accepted: an array of shape {wanted[path]}, as {model} "
+                    "has it"
+                )
+            if path not in wanted:
+                close = difflib.get_close_matches(path, wanted, 1)
+                hint = f" (did you mean {close[0]}?)" if close else ""
+                raise ValueError(
+                    f"{name} is no parameter of {model}{hint}; accepted: the {len(wanted)} that it "
+                    "has"
                 )
             if found[path] != wanted[path]:
                 raise ValueError(f"{name} has shape {found[path]}; accepted: {wanted[path]}")

@@ -56,10 +56,13 @@ def built(kind: type[T], fields: Mapping[str, Any]) -> T:
     known = {k: v for k, v in inspect.signature(kind).parameters.items() if k not in _FLAX}
     for name in fields:
         if name not in known:
-            raise checks.missing(kind.__name__, f"field {name!r}", ", ".join(known))
-    for name, parameter in known.items():
-        if name not in fields and parameter.default is parameter.empty:
-            raise checks.missing(kind.__name__, name, "all fields, as to_dict gives them")
+            raise checks.missing(
+                kind.__name__, f"field {name!r}", ", ".join(known) or "none of its own"
+            )
+    needed = [name for name, field in known.items() if field.default is field.empty]
+    for name in needed:
+        if name not in fields:
+            raise checks.missing(kind.__name__, name, f"with {', '.join(needed)}, at least")
     try:
         return kind(**fields)
     except TypeError as error:

@@ -31,11 +31,11 @@ def to_rgb(images: np.ndarray, levels: int) -> np.ndarray:
     Three channels are colours. Another number than 1 or 3 is drawn in grey, the channels side by
     side: `[..., H, W, C]` becomes `[..., H, C · W, 3]`.
     """
-    rgb = np.round(_drawn_as(images).astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    rgb = np.round(_laid_out(images).astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
     return np.broadcast_to(rgb, (*rgb.shape[:-1], 3))
 
 
-def _drawn_as(sites: np.ndarray) -> np.ndarray:
+def _laid_out(sites: np.ndarray) -> np.ndarray:
     """Channels as `to_rgb` lays them out."""
     if sites.shape[-1] in (1, 3):
         return sites
@@ -146,7 +146,7 @@ def save_completions(
     path: PathLike,
 ) -> Path:
     """A PNG with one row an image: the original, what was known of it, and each completion."""
-    whole = _drawn_as(np.broadcast_to(known, originals.shape)).all(axis=-1, keepdims=True)
+    whole = _laid_out(np.broadcast_to(known, originals.shape)).all(axis=-1, keepdims=True)
     shown = np.where(whole, to_rgb(originals, levels), np.array(_TO_COME, np.uint8))
     columns = [to_rgb(originals, levels), shown, *(to_rgb(c, levels) for c in completions)]
     in_turn = np.stack(columns, axis=1).reshape(-1, *shown.shape[1:])
@@ -185,7 +185,7 @@ def save_animation(
 
     It rests on the last frame for two seconds and starts again.
     """
-    whole = _drawn_as(np.broadcast_to(drawn, frames.shape)).all(axis=-1, keepdims=True)
+    whole = _laid_out(np.broadcast_to(drawn, frames.shape)).all(axis=-1, keepdims=True)
     shown = np.where(whole, to_rgb(frames, levels), np.array(_TO_COME, np.uint8))
     pictures = [Image.fromarray(tile(frame)) for frame in shown]
     step = max(20, int(1000 * seconds / len(pictures)))

@@ -83,7 +83,8 @@ def main(arguments: Sequence[str]) -> None:
         run = runs.open_run(options.workdir)
         assert isinstance(run.model, models.ImageModel)  # no other is loaded by its name
         model, variables = runs.autoregressive(run.model), run.variables
-    checks.whole("known_rows", options.known_rows, 0, model.image_shape[0])
+    smallest = min((model.image_shape[0], *options.image_sizes))
+    checks.whole("known_rows", options.known_rows, 0, smallest - 1)
     there = methods_of(model)
     for method in options.methods:
         checks.choice("methods", method, there)
@@ -137,9 +138,10 @@ def _measure(
         passes = int(sampler()[1])  # and a warm-up
         calls = [one_pass, sampler]
         if options.known_rows and method != "naive":
-            completing = _sampler(model, method, sites, options.known_rows)
+            known = np.zeros(images.shape, bool)
+            known[:, : options.known_rows] = True
             completer, _ = timing.compile_call(
-                completing, variables, jax.random.key(1), images, labels, options=xla_options
+                draw, variables, jax.random.key(1), images, labels, known, options=xla_options
             )
             completer()
             calls.append(completer)
@@ -199,17 +201,17 @@ def traffic(model: models.ImageTransformer, num_parameters: int, batch: int) -> 
     return read, cells * key_and_value + parameters
 
 
-def _sampler(
-    model: Any, method: sampling.Method, naive_sites: int, known_rows: int = 0
-) -> Callable[..., Any]:
-    """A sampler of what is below the known rows; for naive, of the first sites."""
+def _sampler(model: Any, method: sampling.Method, naive_sites: int) -> Callable[..., Any]:
+    """A sampler of whole images, of what is not known of them, or of the first sites for naive."""
 
-    def draw(variables: Any, key: Any, images: Any, labels: Any) -> Any:
+    def draw(variables: Any, key: Any, images: Any, labels: Any, known: Any = None) -> Any:
         per_site = (len(images), -1, model.values_per_site)
-        given = images.reshape(per_site)
-        known = jnp.zeros(images.shape, bool).at[:, :known_rows].set(True).reshape(per_site)
+        completing = known is not None
+        given = images if completing else jnp.zeros_like(images)
+        known = known if completing else jnp.zeros(images.shape, bool)
         noise = sampling.site_noise(model, key, jnp.arange(len(images)))
-        canvas = Canvas(noise, given, known, completing=known_rows > 0)
+        given, known = given.reshape(per_site), known.reshape(per_site)
+        canvas = Canvas(noise, given, known, completing=completing)
         draw: Any = METHODS[method]
         if method == "naive":
             draw = functools.partial(draw, num_sites=naive_sites)
@@ -258,6 +260,7 @@ def _report(options: Options, model: Any, measured: list[dict[str, Any]]) -> Non
         "workdir": options.workdir,
         "repeats": options.repeats,
         "precision": options.precision,
+        "known_rows": options.known_rows,
         **environment,
         "rows": measured,
     }

@@ -102,7 +102,7 @@ def constriction() -> ModuleType:
     except ImportError as error:
         raise ValueError(
             "the package constriction, which the codec needs, is not installed; "
-            "accepted: after pip install 'gen_jax[codec]'"
+            "accepted: with it, by pip install 'gen_jax[codec]'"
         ) from error
 
 

@@ -22,7 +22,7 @@ def to_bytes(params: Params, dtype: Precision) -> bytes:
             rounded[name] = np.ascontiguousarray(np.asarray(value).astype(dtype))
         if not np.isfinite(rounded[name]).all():
             raise ValueError(
-                f"the parameter {name} is not finite in {dtype}; accepted: finite numbers"
+                f"the parameter {name} is not finite in {dtype}; accepted: what is finite in it"
             )
     return save(rounded)
 

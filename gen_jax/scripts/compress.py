@@ -131,12 +131,12 @@ def _conversions(config: data.DataConfig, binarization: str) -> list[str]:
 
 def table(sizes: Mapping[str, int], dims: int) -> list[str]:
     """What each format takes, a line each: bytes, bits/dim, and times the first."""
-    column_width = max(map(len, sizes))
+    name_length = max(map(len, sizes))
     reference = next(iter(sizes.values()))
-    lines = [f"{'':{column_width}}  {'bytes':>12}  {'bits/dim':>9}  {'times':>6}"]
+    lines = [f"{'':{name_length}}  {'bytes':>12}  {'bits/dim':>9}  {'times':>6}"]
     for name, size in sizes.items():
         bits = 8 * size / dims
-        lines.append(f"{name:{column_width}}  {size:>12,}  {bits:>9.4f}  {size / reference:>6.2f}")
+        lines.append(f"{name:{name_length}}  {size:>12,}  {bits:>9.4f}  {size / reference:>6.2f}")
     return lines
 
 

@@ -167,7 +167,7 @@ def load_images(run: Run, options: ImageOptions) -> Images:
     config = own if options.data is None else options.data
     if config is None:
         raise ValueError(
-            f"{run.described_in} does not say where its data are; accepted: --data.name, that does"
+            f"{run.described_in} does not say where its data are; accepted: with --data.name"
         )
     if options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
@@ -187,7 +187,7 @@ def load_images(run: Run, options: ImageOptions) -> Images:
         raise ValueError(
             f"{config.name} is not the data of this run any more: fingerprint "
             f"{dataset.fingerprint if dataset else None} here, {expected} in {run.described_in}; "
-            "accepted: the same data, elsewhere by --data.name"
+            "accepted: the same data, by --data.name or --data.data-dir, or others, by --data.name"
         )
     name = options.split or ("test" if known else "all")
     if name == "all" or dataset is None:

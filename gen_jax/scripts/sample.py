@@ -67,6 +67,6 @@ def sample(options: Options) -> Path:
         results.picture(figures.save_grid, means, levels, folder / "sample-means.png", **grid)
     elif options.animate:
         order = sampling.generation_order(run.model)
-        frames, drawn = figures.frames(images[:16], order, 48)
-        results.picture(figures.save_animation, frames, drawn, levels, folder / "samples.gif")
+        frames, seen = figures.frames(images[:16], order, 48)
+        results.picture(figures.save_animation, frames, seen, levels, folder / "samples.gif")
     return path

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -202,7 +202,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         if damaged:
             raise ValueError(
                 f"none of the checkpoints in {self._workdir.checkpoints} can be read, of steps "
-                f"{', '.join(map(str, reversed(damaged)))}; accepted: one that can, or overwrite"
+                f"{', '.join(map(str, reversed(damaged)))}; accepted: a folder with one that can, "
+                "or overwrite (--overwrite)"
             )
         return None
 
@@ -265,10 +266,10 @@ def load_step(
     path = folder.checkpoints / str(chosen)
     items, reason = _read(path, {"ema": abstract})
     if items is None:
-        others = [str(other) for other in complete_steps(folder.path) if other != chosen]
+        others = [other for other in complete_steps(folder.path) if other != chosen]
         raise ValueError(
             f"{path} is damaged, or not of the model in run.json ({reason}); "
-            f"accepted, of other steps: {', '.join(others) or 'none'}"
+            f"accepted: {_steps_or_another(others)}"
         )
     name = not_finite(items["ema"])
     if name is not None:
@@ -288,6 +289,12 @@ def resolve_step(
     return _resolve(folder, step)
 
 
+def _steps_or_another(steps: Iterable[int]) -> str:
+    """What to read in place of a checkpoint that cannot be."""
+    known = ", ".join(map(str, steps))
+    return f"other steps, {known}" if known else "another run, as this has no other step"
+
+
 def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
     if not isinstance(step, str):
         step = checks.whole("step", step, 0)
@@ -297,10 +304,12 @@ def _resolve(folder: Workdir, step: int | Literal["best", "last"]) -> int:
     damaged = [s for s in checkpoint_files.steps(folder.checkpoints) if s not in steps]
     known = ", ".join(map(str, steps)) or "none"
     if not steps and not damaged:
-        raise ValueError(f"{folder.path} holds no complete checkpoint yet; accepted: one or more")
+        raise ValueError(
+            f"{folder.path} holds no complete checkpoint yet; accepted: a run that has saved one"
+        )
     if step in damaged or not steps:
         path = folder.checkpoints / str(step if step in damaged else damaged[-1])
-        raise ValueError(f"{path} is damaged: {_CUT}; accepted, of other steps: {known}")
+        raise ValueError(f"{path} is damaged: {_CUT}; accepted: {_steps_or_another(steps)}")
     if isinstance(step, int):
         if step not in steps:
             raise ValueError(

@@ -213,9 +213,11 @@ class Workdir:
             ]
         name, before, after = differences[0]
         if all(_is_among(name, _RESUMABLE) for name, _, _ in differences):
-            remedy = "another folder, resume with the new value, or overwrite"
+            remedy = (
+                "another folder, or the new value with resume, or overwrite (--resume, --overwrite)"
+            )
         else:
-            remedy = "another folder, or overwrite"
+            remedy = "another folder, or overwrite (--overwrite)"
         raise ValueError(
             f"{self.path} holds another run: {name} is {before!r} there, {after!r} here; accepted: "
             f"{remedy}"

@@ -59,7 +59,7 @@ CONFIG = {"model": "GatedPixelCNN", "image_shape": [4, 4, 1], "likelihood": {"na
         ({"depth": 3}, "GatedPixelCNN has no field 'depth'; accepted: image_shape, "),
         (
             {"likelihood": {"name": "Bernoulli", "levels": 3}},
-            "Bernoulli has no field 'levels'; accepted: ",
+            "Bernoulli has no field 'levels'; accepted: none of its own",
         ),
         ({"likelihood": {"name": "Categorical", "levels": 1}}, "levels is 1; .* 2 to 65536"),
         ({"features": 0}, "features is 0; accepted: whole numbers of at least 1"),

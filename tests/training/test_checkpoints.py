@@ -283,7 +283,7 @@ def other_model(path):
         (lambda path: (path / "run.json").unlink(), "holds no run"),
         (lambda path: shutil.rmtree(path / "checkpoints"), "no complete checkpoint"),
         (break_json, "run.json cannot be read"),
-        (break_best, r"checkpoints/2 is damaged.*accepted, of other steps: 4, 5$"),
+        (break_best, r"checkpoints/2 is damaged.*accepted: other steps, 4, 5$"),
         (other_model, "is damaged, or not of the model in run.json"),
     ],
 )
@@ -299,11 +299,16 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(copied):
     (copied / "checkpoints" / "2" / "optimizer" / "_METADATA").unlink()
     with pytest.warns(training.DamagedWarning, match=r"checkpoints/2 is .*; step 5 is taken$"):
         assert training.resolve_step(copied) == 5
-    with pytest.raises(ValueError, match=r"points/2 is damaged: a file .*; .* other steps: 4, 5$"):
+    with pytest.raises(
+        ValueError, match=r"points/2 is damaged: a file .*; accepted: other steps, 4, 5$"
+    ):
         training.resolve_step(copied, 2)
     for step in (4, 5):
         shutil.rmtree(copied / "checkpoints" / str(step) / "data")
-    with pytest.raises(ValueError, match=r"points/5 is damaged: a file .*; .* other steps: none$"):
+    with pytest.raises(
+        ValueError,
+        match=r"points/5 is damaged: a file .*; accepted: another run, .* no other step$",
+    ):
         training.resolve_step(copied)
 
 

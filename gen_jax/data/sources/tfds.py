@@ -132,7 +132,7 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     except ImportError as error:
         raise ValueError(
             "TensorFlow, which preparing a TFDS set needs (reading it does not), is not installed;"
-            " accepted: after pip install 'gen_jax[prepare]'"
+            " accepted: with it, by pip install 'gen_jax[prepare]'"
         ) from error
     try:
         builder = tfds.builder(name, data_dir=data_folder(data_dir), file_format="array_record")
@@ -153,8 +153,8 @@ def unknown(name: str, folder: Path | None = None) -> ValueError:
     known = tfds.list_builders(with_community_datasets=False)
     if _base(name) in known and folder is not None:
         return ValueError(
-            f"data set {name!r} is not prepared in {folder}; accepted: after `gen_jax prepare "
-            f"{name}` (it needs gen_jax[prepare]), or with TFDS_DATA_DIR set to the folder that "
+            f"data set {name!r} is not prepared in {folder}; accepted: what `gen_jax prepare "
+            f"{name}` makes (it needs gen_jax[prepare]), or TFDS_DATA_DIR set to the folder that "
             "has it"
         )
     close = difflib.get_close_matches(_base(name), ["digits", *known], 3)

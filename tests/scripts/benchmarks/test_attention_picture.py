@@ -1,4 +1,4 @@
-"""experiments.attention_picture and the other small scripts about the Image Transformer."""
+"""experiments.benchmarks: pictures of attention, and memory of the Image Transformer."""
 
 from experiments.benchmarks import attention_picture, memory
 from tests.scripts.conftest import command

@@ -1,4 +1,4 @@
-"""experiments.gradient_variance: moments that are right, estimators that agree."""
+"""experiments.benchmarks.gradient_variance: moments that are right, estimators that agree."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""experiments.pixel_cnn_pp_picture."""
+"""experiments.benchmarks.pixel_cnn_pp_picture."""
 
 import numpy as np
 

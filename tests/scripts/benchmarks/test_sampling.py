@@ -32,7 +32,7 @@ def test_measures_every_method(tmp_path):
     assert "3 of 36 sites, scaled" in " ".join(result.stdout.split())
     assert "precision highest" in " ".join(result.stdout.split())
     written = json.loads((tmp_path / "sampling.json").read_text())
-    assert written["precision"] == "highest"
+    assert (written["precision"], written["known_rows"]) == ("highest", 3)
     assert [(row["batch"], row["sites"]) for row in written["rows"]] == [(1, 36), (2, 36), (2, 64)]
     for row in written["rows"][:2]:
         assert set(row["methods"]) == {"scan", "naive", "fixed_point", "block_fixed_point"}
@@ -40,6 +40,7 @@ def test_measures_every_method(tmp_path):
         for method in row["methods"].values():
             assert method["images_per_second"] == pytest.approx(row["batch"] / method["seconds"])
             assert method["compile_seconds"] > 0
+            assert method.get("completing_over_all", 1) > 0
         completed = {
             name for name in row["methods"] if "completing_over_all" in row["methods"][name]
         }

@@ -1,4 +1,4 @@
-"""experiments.timing: calls take turns; arithmetic is counted as it is done."""
+"""experiments.benchmarks.timing: calls take turns; arithmetic is counted as it is done."""
 
 import time
 
