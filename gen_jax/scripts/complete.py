@@ -93,8 +93,13 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
     if options.mask is not None:
         try:
             known = np.load(options.mask, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except OSError as error:
             raise checks.unreadable(f"mask {options.mask!r}", error) from error
+        except (ValueError, EOFError) as error:  # which advises to unpickle what it does not know
+            raise ValueError(
+                f"mask is {options.mask!r}, which is no whole .npy; accepted: what numpy.save "
+                "writes of an array of bool, or of 0 and 1"
+            ) from error
         if not isinstance(known, np.ndarray):
             known.close()
             raise ValueError(

@@ -99,6 +99,7 @@ MISTAKES = [
     (("complete", "{run}", "--known=bottom"), "bottom"),
     (("complete", "{run}", "--mask={tmp}/missing.npy"), "missing.npy"),
     (("complete", "{run}", "--mask={tmp}/mask.npy"), "of shape (3, 3)"),
+    (("complete", "{run}", "--mask={tmp}/text.npy"), "text.npy', which is no whole .npy; accepted"),
     (("complete", "{run}", "--mask={tmp}/whole.npz"), "holds several arrays"),
     (("complete", "{run}", "--num-images=0"), "num_images is 0"),
     (("sample", "{run}", "--output="), "accepted: a path"),
@@ -191,6 +192,7 @@ def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
     levels = np.arange(1600, dtype=np.int64).reshape(100, 4, 4) % 17
     np.savez(tmp / "unlabelled.npz", images=levels.astype(np.uint8))
     np.save(tmp / "mask.npy", np.ones((3, 3), bool))
+    (tmp / "text.npy").write_text("a picture of what is known")
     (tmp / "file").write_text("not a folder")
     (tmp / "empty").mkdir()
     damaged, nonsense = tmp / "damaged", tmp / "nonsense"
