@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import tensorflow_datasets as tfds
 
 from gen_jax.scripts import cli, prepare
 
@@ -18,6 +19,7 @@ from gen_jax.scripts import cli, prepare
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments, message, monkeypatch, capsys):
+    tfds.list_builders(with_community_datasets=False)  # before it is missing
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it were not installed
     with pytest.raises(SystemExit) as stop:
         cli.run(prepare.main, arguments)
