@@ -12,7 +12,7 @@ import pytest
 
 from gen_jax import likelihoods, models
 from gen_jax.models.shared.parameters import abstract_variables
-from gen_jax.models.shared.protocol import num_phases
+from gen_jax.models.shared.protocol import has_block_view, num_phases
 
 
 class Row(NamedTuple):
@@ -143,6 +143,10 @@ def make(name: str, case: str, size: tuple[int, int] = (3, 4), **fields: Any) ->
         distribution = likelihoods.DiscretizedLogisticMixture(distribution.levels, 2)
     common = {"likelihood": distribution, "num_classes": num_classes}
     return row.model(**{"image_shape": (*size, channels), **common, **row.small, **fields})
+
+
+WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli"))]
+"""The models that have the block view."""
 
 
 def perturbed(model: Any, seed: int = 0) -> Any:

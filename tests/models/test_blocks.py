@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from gen_jax import sampling
-from gen_jax.models.shared.protocol import has_block_view
 from tests.cases import (
     LIKELIHOODS,
-    MODELS,
+    WITH_BLOCKS,
     block_params,
     make,
     one_line_error,
@@ -20,8 +19,6 @@ from tests.cases import (
     some_labels,
     whole_image_params,
 )
-
-WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli"))]
 
 
 def test_which_models_have_it():

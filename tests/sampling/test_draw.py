@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gen_jax import likelihoods, sampling
-from gen_jax.models.shared.protocol import has_block_view
 from gen_jax.precision import matmul_precision
 from tests.cases import (
     MODELS,
+    WITH_BLOCKS,
     by_site,
     every_model,
     make,
@@ -24,8 +24,6 @@ from tests.cases import (
 )
 from tests.compilation import optimized
 from tests.sampling.in_double import BATCH, KEY, complete, in_double, sample
-
-WITH_BLOCKS = [name for name in MODELS if has_block_view(make(name, "bernoulli"))]
 
 
 def draws_from_whole_image(model, variables, images, labels, temperature=1.0):
