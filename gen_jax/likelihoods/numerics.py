@@ -33,7 +33,8 @@ def logit(u: Array) -> Array:
 def log1mexp(log_x: Array) -> Array:
     """log(1 − e^{−x}) from log x, for any x > 0: x may underflow or overflow."""
     small = log_x < -6.0
-    x = jnp.exp(jnp.where(small, 0.0, log_x))
+    # From e^7 on it is 0 in any type, and so is its slope: no infinity comes into it.
+    x = jnp.exp(jnp.minimum(jnp.where(small, 0.0, log_x), 7.0))
     # log(1 − e^{−x}) = log x − x/2 + x²/24 − …; the next term is below 1e-12 here.
     tiny = jnp.exp(jnp.where(small, log_x, 0.0))
     return jnp.where(small, log_x - tiny / 2 + tiny * tiny / 24, jnp.log(-jnp.expm1(-x)))
