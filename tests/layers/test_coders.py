@@ -1,11 +1,11 @@
-"""The output of a decoder begins at the images that it is shown."""
+"""The output of a decoder begins at the images that it is shown; black is nothing to an encoder."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax import models
+from gen_jax import likelihoods, models
 from tests.cases import some_images
 from tests.vaes import LIKELIHOODS
 
@@ -32,3 +32,19 @@ def test_the_output_begins_at_the_images_it_is_shown(network, case):
     single = init(jax.random.key(0), images[:1])["params"]["decoder"]["bias"]
     assert np.isfinite(single).all()
     assert np.abs(single).max() < 8
+
+
+def test_black_pixels_teach_a_dense_encoder_nothing():
+    """Else a background's weights are biases, hundreds of them, that every update moves at once."""
+    model = models.VAE((3, 4, 1), likelihoods.Bernoulli(), hidden=(5,), num_latents=2)
+    images = jnp.zeros((2, 3, 4, 1), jnp.int32).at[:, 1, 2].set(1)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+
+    def total(variables):
+        posterior = model.apply(variables, images, method="encode")
+        return jnp.sum(posterior.mean())
+
+    slopes = jax.jit(jax.grad(total))(variables)["params"]["encoder"]["layers_0"]["kernel"]
+    read = np.asarray(images[0]).reshape(-1) > 0
+    assert (slopes[read] != 0).any(axis=1).all()
+    np.testing.assert_array_equal(slopes[~read], 0)
