@@ -208,7 +208,7 @@ _vae_mnist = Experiment(
         batch_size=100,
         eval_every=20_000,
         eval_batch_size=1000,
-        log_every=1000,
+        log_every=5000,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1000, ema_decay=0.999),
     ),
     ELBO(),
@@ -449,7 +449,9 @@ PRESETS: Mapping[str, Experiment] = {
     # Five codes an image; fifty cost ten times as much.
     "iwae-mnist": dataclasses.replace(
         _vae_mnist,
-        training=dataclasses.replace(_vae_mnist.training, steps=250_000),
+        training=dataclasses.replace(
+            _vae_mnist.training, steps=250_000, eval_every=10_000, log_every=1000
+        ),
         objective=IWAE(5),
     ),
     "vae-mnist-paper": dataclasses.replace(_vae_mnist, training=_burda),
@@ -457,7 +459,9 @@ PRESETS: Mapping[str, Experiment] = {
     # 138 epochs: an hour and a half of one CPU core.
     "vae-mnist-conv": dataclasses.replace(
         _vae_mnist,
-        training=dataclasses.replace(_vae_mnist.training, steps=80_000, eval_every=8000),
+        training=dataclasses.replace(
+            _vae_mnist.training, steps=80_000, eval_every=8000, log_every=1000
+        ),
         model=models.VAE(
             _MNIST,
             likelihoods.Bernoulli(),
