@@ -86,7 +86,7 @@ class ImageModel(nn.Module):
         return traits(self).real_dtype
 
     def scale(self, levels: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Integer levels to real numbers in −1 … 1; nobody else scales."""
+        """Integer levels to real numbers in −1 … 1; nobody else scales levels."""
         return levels.astype(self.dtype) * (2 / (self.likelihood.levels - 1)) - 1
 
     def check(self, images: object, labels: object) -> tuple[Levels, Labels | None]:
