@@ -42,8 +42,8 @@ class DenseEncoder(nn.Module, kw_only=True):
         self, images: Float[Array, "B H W C"], labels: Labels | None
     ) -> Float[Array, "B O"]:
         layers = [_dense(units, self.dtype, f"layers_{i}") for i, units in enumerate(self.hidden)]
-        # In 0 … 1, as Burda et al. 2016: at -1 the weights of a black background are so many biases,
-        # and an update moves all of them at once.
+        # In 0 … 1, as Burda et al. 2016: at -1 the weights of a black background are so many
+        # biases, and an update moves all of them at once.
         x = (images.reshape(images.shape[0], -1) + 1) / 2
         x = _through(self, x, labels, layers)
         return _dense(self.outputs, self.dtype, "output")(x)
