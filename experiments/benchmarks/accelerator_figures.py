@@ -78,7 +78,9 @@ def networks(setting: Setting) -> list[Network]:
             rgb(likelihoods.DiscretizedLogisticMixture(256)),
         ),
         # Of as many layers as when it was measured first.
-        Network("PixelCNN, 7 x 32", find("pixelcnn-mnist").model.clone(num_layers=7)),
+        Network(
+            "PixelCNN, 7 x 32", find("pixelcnn-mnist").model.clone(num_layers=7, kernel_size=3)
+        ),
         Network("row-lstm-mnist", find("row-lstm-mnist").model),
         Network("diagonal-bilstm-mnist", find("diagonal-bilstm-mnist").model),
         Network("PixelCNN++, 2 x 64", find("pixelcnn-pp-cifar10-small").model),
