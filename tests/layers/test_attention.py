@@ -1,15 +1,15 @@
 """Causal attention over query blocks, against a dense oracle; what it keeps in memory."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gen_jax.layers.attention import Cached, CausalAttention, Memory, attend, attend_many
-from gen_jax.layers.query_blocks import QueryBlocks
+from gen_jax.layers.query_blocks import Attention, QueryBlocks
 from tests.cases import SHAPES_2D, normal
-
-KINDS = ("full", "local_1d", "local_2d")
 
 
 def dense_attention(queries, keys, values, seen):
@@ -116,7 +116,7 @@ def test_memory_grows_with_the_sites_not_with_their_square(attention):
     assert needed[1] < 4 * 2 * (32 * 32) ** 2 / 8  # of one square of scores of two heads
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", get_args(Attention))
 def test_no_scores_are_kept_for_the_backward_pass(attention):
     """What the gradient of a layer keeps is no larger than its queries, keys and values here."""
     blocks = QueryBlocks(attention, 16, 16, (4, 8), (4, 8))

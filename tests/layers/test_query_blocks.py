@@ -1,13 +1,13 @@
 """Query blocks: who sees whom, against the definition."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gen_jax.layers.query_blocks import QueryBlocks
-
-KINDS = ("full", "local_1d", "local_2d")
+from gen_jax.layers.query_blocks import Attention, QueryBlocks
 
 
 def test_a_picture_of_local_2d():
@@ -45,7 +45,7 @@ def test_full_sees_everything_before(rows, columns, length):
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(
-    st.sampled_from(KINDS),
+    st.sampled_from(get_args(Attention)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.tuples(st.integers(0, 20), st.integers(0, 20)),
