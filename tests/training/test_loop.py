@@ -75,9 +75,12 @@ def test_a_finished_run_says_so_and_stays(reference):
     ],
     ids=["between", "at a validation", "at the end"],
 )
-def test_a_signal_saves_and_the_same_call_goes_on(reference, tmp_path, number, at, options):
-    if signal.getsignal(number) == signal.SIG_IGN:
-        pytest.skip(f"{number.name} is ignored here, as under nohup, and a run leaves it so")
+def test_a_signal_saves_and_the_same_call_goes_on(
+    request, reference, tmp_path, number, at, options
+):
+    if signal.getsignal(number) == signal.SIG_IGN:  # as under nohup, and a run leaves it so
+        signal.signal(number, signal.SIG_DFL)
+        request.addfinalizer(lambda: signal.signal(number, signal.SIG_IGN))
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     said = io.StringIO()
     result = tiny.train(
