@@ -306,7 +306,6 @@ def iwae_bound(
     if not model.has_real_codes:
         posterior = jax.lax.stop_gradient(posterior)
 
-    @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def log_weights(key: Key) -> Float[Array, "samples B"]:
         codes = posterior.sample(key, chunk)
         prior = _prior(model, variables, codes, labels) - posterior.log_prob(codes)
@@ -317,6 +316,7 @@ def iwae_bound(
         return total - math.log(num_samples)
     num_chunks = -(-num_samples // chunk)
 
+    @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def add(total: Array, index: Array) -> tuple[Array, None]:
         weights = log_weights(jax.random.fold_in(key, index))
         counted = index * chunk + jnp.arange(chunk) < num_samples  # the last may be too many

@@ -157,6 +157,26 @@ def test_chunks_bound_the_memory_of_many_samples():
             assert many < 100e6
 
 
+def test_codes_in_memory_at_once_are_decoded_once():
+    """Forward, and for the gradient by their inputs and by the weights: three passes, not four."""
+    model = vae((28, 28, 1), 50, (200, 200))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1), jnp.int32))
+    images = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.int32)
+
+    def work(transformation, chunk_size):
+        def bound(v, x):
+            bounds = objectives.iwae_bound(
+                model, v, jax.random.key(0), x, num_samples=64, chunk_size=chunk_size
+            )
+            return jnp.sum(bounds)
+
+        return jax.jit(transformation(bound)).lower(shapes, images).cost_analysis()["flops"]
+
+    for chunk_size in (None, 64, 100):
+        ratio = work(jax.grad, chunk_size) / work(lambda f: f, chunk_size)
+        assert 2.5 < ratio < 3.3
+
+
 @pytest.mark.skipif(jax.device_count() < 4, reason="fewer than four devices")
 def test_codes_stay_on_the_device_of_their_image():
     model = vae((4, 4, 1), 2, (8,))

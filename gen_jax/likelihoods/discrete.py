@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax import checks
-from gen_jax.likelihoods.numerics import along_last, inverse_cdf, logit, set_whole
+from gen_jax.likelihoods.numerics import along_last, inverse_cdf, log_sigmoid, logit, set_whole
 from gen_jax.typing import Array, Bool, DTypeLike, Float, Integer
 
 
@@ -34,8 +34,8 @@ class Bernoulli:
         self, params: Float[Array, "*batch S P"], pixels: Integer[Array, "*batch C"]
     ) -> Float[Array, "*batch S"]:
         logits = params[..., 0]
-        nats = jax.nn.log_sigmoid(jnp.where(pixels == 1, logits, -logits))
-        return checks.nan_unless(checks.in_range(pixels, 2), nats)
+        sign = jnp.where(pixels == 1, 1, -1).astype(logits.dtype)
+        return log_sigmoid(checks.nan_unless(checks.in_range(pixels, 2), sign) * logits)
 
     def draw(
         self,
@@ -54,7 +54,7 @@ class Bernoulli:
     ) -> Float[Array, "*batch levels"]:
         """See `gen_jax.likelihoods.level_log_probs`; so too below."""
         del levels, value
-        return jax.nn.log_sigmoid(jnp.concatenate([-params, params], axis=-1))
+        return log_sigmoid(jnp.concatenate([-params, params], axis=-1))
 
     def mean(
         self, params: Float[Array, "*batch S P"], channels: int

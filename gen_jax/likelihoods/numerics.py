@@ -1,5 +1,6 @@
 """What likelihoods share."""
 
+import jax
 import jax.numpy as jnp
 
 from gen_jax import checks
@@ -24,6 +25,17 @@ def temper(logits: Array, temperature: Array) -> Array:
 def along_last(x: Array, ndim: int) -> Array:
     """A vector along the last of `ndim` axes."""
     return x.reshape((1,) * (ndim - 1) + (-1,))
+
+
+@jax.custom_jvp
+def log_sigmoid(x: Array) -> Array:
+    """log σ(x), whose slope is σ(−x): JAX's own computes both again for it, in three steps."""
+    return jax.nn.log_sigmoid(x)
+
+
+@log_sigmoid.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return log_sigmoid(*primals), tangents[0] * jax.nn.sigmoid(-primals[0])
 
 
 def logit(u: Array) -> Array:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
-from gen_jax.likelihoods.numerics import log1mexp, temper
+from gen_jax.likelihoods.numerics import log1mexp, log_sigmoid, temper
 
 pytestmark = pytest.mark.quick
 
@@ -27,6 +28,22 @@ def test_log1mexp_is_accurate_and_finite_for_any_x(dtype, tolerance):
         slope = jax.vmap(jax.grad(log1mexp))(log_x)  # e^100 is infinite in float32
         assert np.isfinite(slope).all()
         assert slope[-1] == 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+def test_log_sigmoid_and_its_slopes(dtype, tolerance):
+    """log σ(x), σ(−x) and −σ(x) σ(−x), at 0 and where they underflow too."""
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.concatenate([jnp.linspace(-40, 40, 81), jnp.asarray([-1e4, 1e4, -jnp.inf])])
+        x = x.astype(dtype)
+        slope = jax.grad(log_sigmoid)
+        found = [jax.vmap(f)(x) for f in (log_sigmoid, slope, jax.grad(slope))]
+        exact = np.asarray(x, np.float64)
+        up, down = special.expit(exact), special.expit(-exact)
+        expected = special.log_expit(exact), down, -up * down
+        few = np.finfo(dtype)
+        for one, other, atol in zip(found, expected, (few.tiny, few.tiny, few.eps), strict=True):
+            np.testing.assert_allclose(one, other, rtol=tolerance, atol=atol)
 
 
 def test_a_tiny_temperature_overflows_nothing():
