@@ -38,7 +38,7 @@ class TrainResult:
     step: int
     """Updates made."""
     finished: bool
-    """False if a signal stopped it: the same command goes on from `step`."""
+    """False if a signal stopped it or its last validation: the same command goes on from `step`."""
     best_step: int | None
     """The step with the lowest validation loss, whose checkpoint is kept."""
     best_bits_per_dim: float | None
@@ -207,7 +207,8 @@ def train(
         best = checkpoints.best
         return TrainResult(
             step=step,
-            finished=step >= config.steps,
+            # A signal may have cut its last validation short.
+            finished=step >= config.steps and checkpoints.losses.get(step) is not None,
             best_step=best,
             best_bits_per_dim=None if best is None else checkpoints.losses[best],
             signal=interrupt.number,

@@ -101,21 +101,24 @@ def test_a_signal_saves_and_the_same_call_goes_on(
     assert step._cache_size() == 1, "a resumed run compiles nothing anew"
 
 
-def test_a_signal_cuts_a_validation_short_and_it_is_made_up(reference, tmp_path):
-    drawn = []
+@pytest.mark.parametrize("at", [5, 20], ids=["the first", "the last"])
+def test_a_signal_cuts_a_validation_short_and_it_is_made_up(reference, tmp_path, at):
+    drawn, validations = [], itertools.count(5, 5)
 
     def evaluation():
+        step = next(validations)
         for i, batch in enumerate(tiny.evaluation()):
-            if i == 1 and not training.complete_steps(tmp_path):
+            if i == 1 and step == at:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
     result = tiny.train(
         tmp_path, evaluation=evaluation, on_sample=lambda step, variables: drawn.append(step)
     )
-    assert result.step == 5
-    assert training.complete_steps(tmp_path) == {5: None}
-    assert drawn == [1, 2, 3, 4], "nothing is drawn once a signal has come"
+    assert result.step == at
+    assert not result.finished
+    assert training.complete_steps(tmp_path)[at] is None
+    assert drawn == list(range(1, at)), "nothing is drawn once a signal has come"
     assert tiny.train(tmp_path).finished
     tiny.assert_equal_runs(tmp_path, reference)
     validation = [{**r, "seconds": 0} for r in records(tmp_path, "validation")]
