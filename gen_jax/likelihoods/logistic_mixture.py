@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +48,10 @@ class DiscretizedLogisticMixture:
     ) -> Float[Array, "*batch S"]:
         log_weights, means, log_scales, coefficients = self._split(params[..., 0, :], pixels)
         total = log_weights
-        for c in range(pixels.shape[-1]):
-            mean = self._mean(means, coefficients, pixels, c)
-            total = total + self._log_bin(pixels[..., c, None], mean, log_scales[..., c, :])
+        channels = _channels(pixels)
+        for c, channel in enumerate(channels):
+            mean = self._mean(means, coefficients, channels[:c])
+            total = total + self._log_bin(channel, mean, log_scales[..., c, :])
         nats = jax.nn.logsumexp(total, axis=-1)[..., None]
         valid = checks.in_range(pixels, self.levels)
         if valid is not None:
@@ -78,13 +80,12 @@ class DiscretizedLogisticMixture:
     ) -> Float[Array, "*batch levels"]:
         """Of what underflows in the type of the parameters, the log of its least number."""
         log_weights, means, log_scales, coefficients = self._split(params, levels)
-        for c in range(value):
-            mean = self._mean(means, coefficients, levels, c)
-            log_weights = log_weights + self._log_bin(
-                levels[..., c, None], mean, log_scales[..., c, :]
-            )
+        channels = _channels(levels)[:value]
+        for c, channel in enumerate(channels):
+            mean = self._mean(means, coefficients, channels[:c])
+            log_weights = log_weights + self._log_bin(channel, mean, log_scales[..., c, :])
         weights = jax.nn.softmax(log_weights)
-        mean = self._mean(means, coefficients, levels, value)
+        mean = self._mean(means, coefficients, channels)
         masses = self._masses(mean, log_scales[..., value, :])
         probs = jnp.sum(weights[..., None] * masses, axis=-2)
         return jnp.log(jnp.maximum(probs, jnp.finfo(probs.dtype).tiny))
@@ -132,44 +133,37 @@ class DiscretizedLogisticMixture:
         known: Bool[Array, "*batch V"],
     ) -> Integer[Array, "*batch V"]:
         """`draw` at a temperature above 0, without the search for the mode beside it."""
-        channels = given.shape[-1]
         log_weights, means, log_scales, coefficients = self._split(params, given)
         log_weights = jax.nn.log_softmax(temper(log_weights, temperature))
         log_scales = log_scales + jnp.log(temperature)
-        levels = given
-        for c in range(channels):
-            mean = self._mean(means, coefficients, levels, c)
+        channels: list[Array] = []
+        for c in range(given.shape[-1]):
+            mean = self._mean(means, coefficients, channels)
             component = inverse_cdf(log_weights, noise[..., 2 * c], jnp.ones_like(temperature))
             component = component[..., None]
-            mean_k = jnp.take_along_axis(mean, component, axis=-1)[..., 0]
-            scale_k = jnp.exp(
-                jnp.take_along_axis(log_scales[..., c, :], component, axis=-1)[..., 0]
-            )
-            x = mean_k + scale_k * logit(noise[..., 2 * c + 1])
+            mean_k = jnp.take_along_axis(mean, component, axis=-1, mode="clip")
+            log_scale_k = jnp.take_along_axis(log_scales[..., c, :], component, -1, mode="clip")
+            x = mean_k + jnp.exp(log_scale_k) * logit(noise[..., 2 * c + 1, None])
             drawn = jnp.round((x + 1) * ((self.levels - 1) / 2))
             drawn = jnp.clip(drawn, 0, self.levels - 1).astype(given.dtype)
-            levels = levels.at[..., c].set(jnp.where(known[..., c], given[..., c], drawn))
-            if c + 1 < channels:
-                log_weights = log_weights + self._log_bin(
-                    levels[..., c, None], mean, log_scales[..., c, :]
-                )
-        return levels
+            channels.append(jnp.where(known[..., c, None], given[..., c, None], drawn))
+            if c + 1 < given.shape[-1]:
+                log_weights = log_weights + self._log_bin(channels[c], mean, log_scales[..., c, :])
+        return jnp.concatenate(channels, axis=-1)
 
     def _draw_mode(self, params: Array, given: Array, known: Array) -> Array:
         log_weights, means, log_scales, coefficients = self._split(params, given)
         every_level = jnp.arange(self.levels, dtype=given.dtype)
         every_level = every_level.reshape((1,) * (params.ndim - 1) + (-1, 1))
-        levels = given
+        channels: list[Array] = []
         for c in range(given.shape[-1]):
-            mean = self._mean(means, coefficients, levels, c)[..., None, :]
-            log_prob = self._log_bin(every_level, mean, log_scales[..., c, None, :])
+            mean = self._mean(means, coefficients, channels)
+            log_prob = self._log_bin(every_level, mean[..., None, :], log_scales[..., c, None, :])
             log_prob = jax.nn.logsumexp(log_weights[..., None, :] + log_prob, axis=-1)
-            mode = jnp.argmax(log_prob, axis=-1).astype(given.dtype)
-            levels = levels.at[..., c].set(jnp.where(known[..., c], given[..., c], mode))
-            log_weights = log_weights + self._log_bin(
-                levels[..., c, None], mean[..., 0, :], log_scales[..., c, :]
-            )
-        return levels
+            mode = jnp.argmax(log_prob, axis=-1, keepdims=True).astype(given.dtype)
+            channels.append(jnp.where(known[..., c, None], given[..., c, None], mode))
+            log_weights = log_weights + self._log_bin(channels[c], mean, log_scales[..., c, :])
+        return jnp.concatenate(channels, axis=-1)
 
     def _split(self, params: Array, pixels: Array) -> tuple[Array, Array, Array, Array]:
         """Log-weights [..., K], means and log-scales [..., C, K], coefficients [..., pairs, K]."""
@@ -182,13 +176,12 @@ class DiscretizedLogisticMixture:
             jnp.tanh(rest[..., 2 * channels :, :]),
         )
 
-    def _mean(self, means: Array, coefficients: Array, levels: Array, c: int) -> Array:
-        """The components' means of channel c, given the channels before it."""
-        mean = means[..., c, :]
-        start = c * (c - 1) // 2
-        for before in range(c):
-            x = self._real(levels[..., before, None], mean.dtype)
-            mean = mean + coefficients[..., start + before, :] * x
+    def _mean(self, means: Array, coefficients: Array, before: Sequence[Array]) -> Array:
+        """The components' means of the channel that follows those `before` it, each [..., 1]."""
+        c = len(before)
+        mean, start = means[..., c, :], c * (c - 1) // 2
+        for pair, channel in enumerate(before, start):
+            mean = mean + coefficients[..., pair, :] * self._real(channel, mean.dtype)
         return mean
 
     def _real(self, levels: Array, dtype: DTypeLike) -> Array:
@@ -226,3 +219,7 @@ class DiscretizedLogisticMixture:
         factor = jnp.exp(log1mexp(math.log(2 * half) - log_scale))[..., None]
         middle = below[..., 1:] * above[..., :-1] * factor
         return jnp.concatenate([below[..., :1], middle, above[..., -1:]], axis=-1)
+
+
+def _channels(pixels: Integer[Array, "*batch C"]) -> list[Integer[Array, "*batch 1"]]:
+    return jnp.split(pixels, pixels.shape[-1], axis=-1)
