@@ -456,7 +456,11 @@ PRESETS: Mapping[str, Experiment] = {
     "iwae-mnist": dataclasses.replace(
         _vae_mnist,
         training=dataclasses.replace(
-            _vae_mnist.training, steps=250_000, eval_every=10_000, log_every=1000
+            _vae_mnist.training,
+            steps=350_000,
+            eval_every=10_000,
+            log_every=1000,
+            optimizer=dataclasses.replace(_vae_mnist.training.optimizer, learning_rate=3e-3),
         ),
         objective=IWAE(5),
     ),
