@@ -43,6 +43,8 @@ KL: TypeAlias = Literal["analytic", "monte_carlo"]
 """Whether KL(q(z | x) ‖ p(z)) is in closed form, or estimated from the codes drawn."""
 Estimator: TypeAlias = Literal["reparametrized", "score_function", "straight_through"]
 """How the gradient passes to the encoder: see `elbo_terms`."""
+IWAEEstimator: TypeAlias = Literal["reparametrized", "doubly_reparametrized"]
+"""How the gradient of the bound of several codes passes to the encoder: see `iwae_bound`."""
 Baseline: TypeAlias = Literal["none", "constant", "leave_one_out"]
 """What the score function subtracts: see `elbo_terms`."""
 
@@ -287,18 +289,29 @@ def iwae_bound(
     num_samples: int = 50,
     *,
     chunk_size: int | None = None,
+    estimator: IWAEEstimator = "reparametrized",
 ) -> Nats:
     """log 1/k Σ p(x, z_k) / q(z_k | x) in nats, `[B]` (Burda, Grosse & Salakhutdinov 2016, eq. 8).
 
     In expectation a lower bound of log p(x), the tighter the larger k = `num_samples`. With
     `chunk_size`, that many codes an image are in memory at once, and the rest follow in a scan.
-    The gradient passes through Gaussian codes (eq. 14); through bits the encoder gets none.
+
+    The value does not depend on the estimator. For the encoder the gradient is
+
+    * reparametrized: ∇ through Gaussian codes (eq. 14); through bits the encoder gets none;
+    * doubly_reparametrized: the same on average, with less noise, the more so the larger k
+      (IWAE-DReG of Tucker et al. 2019): the parameters of log q are constants, and what passes
+      through a code is multiplied once more by its normalised weight. Gaussian latents only, and
+      all codes in memory at once.
+
+    ValueError for a combination that does not exist.
     """
     model = with_posterior(model)
     num_samples = checks.whole("num_samples", num_samples, 1)
     chunk = num_samples
     if chunk_size is not None:
         chunk = min(checks.whole("chunk_size", chunk_size, 1), num_samples)
+    check_iwae_estimator(model, num_samples, chunk, estimator)
     images, labels = check_inputs(model, images, labels)
     check_variables(model, variables)
     key = threefry(key)
@@ -306,19 +319,23 @@ def iwae_bound(
     if not model.has_real_codes:
         posterior = jax.lax.stop_gradient(posterior)
 
-    def log_weights(key: Key) -> Float[Array, "samples B"]:
-        codes = posterior.sample(key, chunk)
+    def log_weights(codes: Array, variables: Variables, posterior: Any) -> Array:
         prior = _prior(model, variables, codes, labels) - posterior.log_prob(codes)
         return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
 
     if chunk == num_samples:
-        total = jax.nn.logsumexp(log_weights(key), axis=0)
+        codes = posterior.sample(key, num_samples)
+        if estimator == "doubly_reparametrized":
+            total = _doubly_reparametrized(log_weights, codes, variables, posterior)
+        else:
+            total = jax.nn.logsumexp(log_weights(codes, variables, posterior), axis=0)
         return total - math.log(num_samples)
     num_chunks = -(-num_samples // chunk)
 
     @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def add(total: Array, index: Array) -> tuple[Array, None]:
-        weights = log_weights(jax.random.fold_in(key, index))
+        codes = posterior.sample(jax.random.fold_in(key, index), chunk)
+        weights = log_weights(codes, variables, posterior)
         counted = index * chunk + jnp.arange(chunk) < num_samples  # the last may be too many
         weights = jnp.where(counted[:, None], weights, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
@@ -326,6 +343,32 @@ def iwae_bound(
     start = jnp.full((images.shape[0],), -jnp.inf, traits(model).real_dtype)
     total, _ = jax.lax.scan(add, start, jnp.arange(num_chunks))
     return total - math.log(num_samples)
+
+
+def _doubly_reparametrized(
+    log_weights: Callable[[Array, Variables, Any], Array],
+    codes: Array,
+    variables: Variables,
+    posterior: Any,
+) -> Array:
+    """logsumexp of the log-weights of `[samples, B]` codes, with the gradient of `iwae_bound`."""
+    posterior = jax.lax.stop_gradient(posterior)
+
+    @jax.custom_vjp
+    def total(codes: Array, variables: Variables) -> Array:
+        return jax.nn.logsumexp(log_weights(codes, variables, posterior), axis=0)
+
+    def forward(codes: Array, variables: Variables) -> tuple[Array, tuple[Array, Any]]:
+        logs, pull = jax.vjp(lambda z, v: log_weights(z, v, posterior), codes, variables)
+        return jax.nn.logsumexp(logs, axis=0), (jax.nn.softmax(logs, axis=0), pull)
+
+    def backward(kept: tuple[Array, Any], slope: Array) -> tuple[Array, Variables]:
+        normalised, pull = kept
+        to_codes, to_variables = pull(slope[None] * normalised)
+        return normalised[..., None] * to_codes, to_variables
+
+    total.defvjp(forward, backward)
+    return total(codes, variables)
 
 
 def active_units(
@@ -365,4 +408,22 @@ def check_estimator(
     if baseline == "leave_one_out" and num_samples < 2:
         raise ValueError(
             f"num_samples is {num_samples}; accepted, with the baseline leave_one_out: 2 or more"
+        )
+
+
+def check_iwae_estimator(
+    model: Model, num_samples: int, chunk_size: int | None, estimator: IWAEEstimator
+) -> None:
+    """ValueError for a combination of `iwae_bound` that does not exist."""
+    checks.choice("estimator", estimator, IWAEEstimator)
+    if estimator == "reparametrized":
+        return
+    if not with_posterior(model).has_real_codes:
+        raise ValueError(
+            f"estimator is {estimator!r}; accepted, for discrete latents: 'reparametrized'"
+        )
+    if chunk_size is not None and chunk_size < num_samples:
+        raise ValueError(
+            f"chunk_size is {chunk_size}; accepted, by the estimator {estimator}: None, or "
+            f"num_samples, {num_samples}, for all codes in memory at once"
         )

@@ -134,7 +134,7 @@ def test_iwae_in_chunks_is_one_logsumexp(latents, x64):
     )
 
 
-def lowered_bound(transformation, batch, num_samples, chunk_size):
+def lowered_bound(transformation, batch, num_samples, chunk_size, **settings):
     """The bound of a VAE of MNIST's size, or its gradient, traced and not yet compiled."""
     model = vae((28, 28, 1), 50, (200, 200))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1), jnp.int32))
@@ -142,7 +142,7 @@ def lowered_bound(transformation, batch, num_samples, chunk_size):
 
     def bound(v, x):
         bounds = objectives.iwae_bound(
-            model, v, jax.random.key(0), x, num_samples=num_samples, chunk_size=chunk_size
+            model, v, jax.random.key(0), x, None, num_samples, chunk_size=chunk_size, **settings
         )
         return jnp.sum(bounds)
 
@@ -163,24 +163,32 @@ def test_chunks_bound_the_memory_of_many_samples():
             assert many < 100e6
 
 
-@pytest.mark.parametrize("chunk_size", [None, 64, 100])
-def test_codes_in_memory_at_once_are_decoded_once(chunk_size):
+@pytest.mark.parametrize(
+    ("chunk_size", "estimator"),
+    [(None, "reparametrized"), (64, "reparametrized"), (100, "doubly_reparametrized")],
+)
+def test_codes_in_memory_at_once_are_decoded_once(chunk_size, estimator):
     """Forward, and for the gradient by their inputs and by the weights: three passes, not four."""
     once, gradient = (
-        lowered_bound(transformation, 2, 64, chunk_size).cost_analysis()["flops"]
+        lowered_bound(transformation, 2, 64, chunk_size, estimator=estimator).cost_analysis()[
+            "flops"
+        ]
         for transformation in (lambda f: f, jax.grad)
     )
     assert 2.5 < gradient / once < 3.3
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="fewer than four devices")
-def test_codes_stay_on_the_device_of_their_image():
+@pytest.mark.parametrize("estimator", ["reparametrized", "doubly_reparametrized"])
+def test_codes_stay_on_the_device_of_their_image(estimator):
     model = vae((4, 4, 1), 2, (8,))
     variables, images = perturbed(model), some_images(model, 8)
     rows = jax.sharding.NamedSharding(training.make_mesh(), jax.sharding.PartitionSpec("data"))
 
     def loss(v, x):
-        bound = objectives.iwae_bound(model, v, jax.random.key(0), x, num_samples=5)
+        bound = objectives.iwae_bound(
+            model, v, jax.random.key(0), x, num_samples=5, estimator=estimator
+        )
         return jnp.mean(bound)
 
     with optimized():

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import chex
 import jax
@@ -25,6 +26,10 @@ def enumerated_elbo(model, variables, images):
     return jnp.sum(weights * fit, axis=0) - jnp.sum(model.prior.kl(posterior), axis=-1)
 
 
+def flat(tree):
+    return jax.flatten_util.ravel_pytree(tree)[0]
+
+
 def bits():
     """A model whose two bits can be enumerated, variables and images; to be called under x64."""
     model = vae((1, 2, 1), 2, (3,), latents="bernoulli", dtype="float64")
@@ -37,7 +42,7 @@ def exact_gradients():
     model, variables, images = bits()
 
     def gradient(bound):
-        return jax.flatten_util.ravel_pytree(jax.grad(bound)(variables))[0]
+        return flat(jax.grad(bound)(variables))
 
     def divergence(v):
         posterior = model.apply(v, images, method="encode")
@@ -88,7 +93,7 @@ def test_beta_and_free_bits_weigh_the_gradient_of_every_estimator(kl, x64):
             def value(v):
                 return jnp.mean(target(model, v, {"images": images}, key)[0])
 
-            return jax.flatten_util.ravel_pytree(jax.grad(value)(variables))[0]
+            return flat(jax.grad(value)(variables))
 
         expected = plain + (1 - (0.0 if free else beta)) * divergence
         mean, error = mean_and_error(over_keys(one, 20_000))
@@ -150,23 +155,112 @@ def test_the_estimator_leaves_the_value():
         np.testing.assert_allclose(other, first, rtol=1e-5)
 
 
-def test_iwae_gradient_is_that_of_its_definition(x64):
+class Gaussian(NamedTuple):
+    """q(z | x) of `[1, B, Z]`."""
+
+    loc: jax.Array
+    scale: jax.Array
+
+    @classmethod
+    def of(cls, model, variables, images):
+        posterior = model.apply(variables, images, method="encode")
+        return cls(posterior.loc[None], jnp.exp(posterior.log_scale)[None])
+
+    def codes(self, noise):
+        return self.loc + self.scale * noise
+
+
+def log_weights(model, variables, posterior, codes, images):
+    """log p(x, z) / q(z | x) of codes `[samples, B, Z]`, from its definition."""
+    params = jax.vmap(lambda z: model.apply(variables, z, method="decode"))(codes)
+    fit = jax.vmap(lambda p: BERNOULLI.log_prob(p, images))(params).sum(axis=(2, 3, 4))
+    normal = jax.scipy.stats.norm.logpdf
+    standard = (codes - posterior.loc) / posterior.scale
+    ratio = normal(codes) - normal(standard) + jnp.log(posterior.scale)
+    return fit + ratio.sum(axis=-1)
+
+
+def with_noise(num_samples, key):
+    """A model, variables, images, and the noise of as many codes as `iwae_bound` draws of `key`."""
     model = vae((2, 2, 1), 2, dtype="float64")
-    variables, images, key = perturbed(model), some_images(model, 3), jax.random.key(0)
+    variables, images = perturbed(model), some_images(model, 3)
+    posterior = Gaussian.of(model, variables, images)
+    codes = model.apply(variables, images, method="encode").sample(key, num_samples)
+    return model, variables, images, (codes - posterior.loc) / posterior.scale
+
+
+def test_iwae_gradient_is_that_of_its_definition(x64):
+    key = jax.random.key(0)
+    model, variables, images, noise = with_noise(5, key)
 
     def defined(variables):
-        posterior = model.apply(variables, images, method="encode")
-        loc, scale = posterior.loc[None], jnp.exp(posterior.log_scale)[None]
-        noise = jax.lax.stop_gradient((posterior.sample(key, 5) - loc) / scale)
-        codes = loc + scale * noise
-        params = jax.vmap(lambda z: model.apply(variables, z, method="decode"))(codes)
-        fit = jax.vmap(lambda p: BERNOULLI.log_prob(p, images))(params).sum(axis=(2, 3, 4))
-        normal = jax.scipy.stats.norm.logpdf
-        ratio = normal(codes) - normal(noise) + jnp.log(scale)
-        return jnp.mean(jnp.log(jnp.mean(jnp.exp(fit + ratio.sum(axis=-1)), axis=0)))
+        posterior = Gaussian.of(model, variables, images)
+        logs = log_weights(model, variables, posterior, posterior.codes(noise), images)
+        return jnp.mean(jnp.log(jnp.mean(jnp.exp(logs), axis=0)))
 
     def ours(variables):
         return jnp.mean(objectives.iwae_bound(model, variables, key, images, num_samples=5))
 
     ours, expected = (jax.jit(jax.grad(bound))(variables) for bound in (ours, defined))
     chex.assert_trees_all_close(ours, expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_the_doubly_reparametrized_gradient_is_its_equation(num_samples, x64):
+    """Of the encoder Σ w² ∂log w/∂z ∂z/∂φ, w normalised; of the decoder Σ w ∂log w/∂θ."""
+    key = jax.random.key(0)
+    model, variables, images, noise = with_noise(num_samples, key)
+
+    @jax.jit
+    def defined(variables):
+        posterior = Gaussian.of(model, variables, images)
+        logs, pull = jax.vjp(
+            lambda z, v: log_weights(model, v, posterior, z, images),
+            posterior.codes(noise),
+            variables,
+        )
+        normalised = jnp.exp(logs) / jnp.exp(logs).sum(axis=0, keepdims=True)
+        slopes, _ = pull(jnp.ones_like(logs))  # a code has a part in no weight but its own
+        squares = normalised[..., None] ** 2 * slopes
+
+        def through_codes(v):
+            return jnp.sum(squares * Gaussian.of(model, v, images).codes(noise))
+
+        _, decoder = pull(normalised)
+        return jax.tree.map(lambda a, b: (a + b) / 3, jax.grad(through_codes)(variables), decoder)
+
+    def bound(v, estimator="doubly_reparametrized"):
+        return jnp.mean(
+            objectives.iwae_bound(model, v, key, images, None, num_samples, estimator=estimator)
+        )
+
+    value, gradient = jax.jit(jax.value_and_grad(bound))(variables)
+    chex.assert_trees_all_close(gradient, defined(variables), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(value, bound(variables, "reparametrized"), rtol=1e-14)
+
+
+@pytest.mark.parametrize("num_classes", [None, 2])
+def test_the_doubly_reparametrized_gradient_is_unbiased_and_varies_less(num_classes, x64):
+    model = vae((2, 2, 1), 2, (3,), dtype="float64", num_classes=num_classes)
+    variables, images = perturbed(model), some_images(model, 2)
+    batch = {"images": images} | ({} if num_classes is None else {"labels": jnp.arange(2)})
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    found, decoders = {}, []
+    for estimator in ("reparametrized", "doubly_reparametrized"):
+        target = training.IWAE(8, estimator=estimator)
+
+        def one(key, target=target):
+            def value(v):
+                return jnp.mean(target(model, v, batch, key)[0])
+
+            gradient = jax.grad(value)(variables)["params"]
+            return [flat(gradient[name]) for name in ("decoder", "encoder")]
+
+        decoder, found[estimator] = jax.jit(jax.vmap(one))(keys)
+        decoders.append(decoder)
+    np.testing.assert_allclose(*decoders, rtol=1e-9, atol=1e-12)
+    plain, doubly = map(np.asarray, found.values())
+    (mean, error), (other, other_error) = mean_and_error(plain), mean_and_error(doubly)
+    assert np.abs(mean).max() > 0.02
+    np.testing.assert_array_less(abs(mean - other), 5 * np.hypot(error, other_error) + 1e-12)
+    assert doubly.var(axis=0).sum() < plain.var(axis=0).sum() / 2

@@ -177,6 +177,8 @@ class IWAE(Target):
     """Codes drawn for each image, k."""
     chunk_size: int | None = None
     """Codes of an image in memory at once; None for all."""
+    estimator: objectives.IWAEEstimator = "reparametrized"
+    """How the encoder's gradient is estimated: see `objectives.iwae_bound`."""
 
     def __post_init__(self) -> None:
         checks.whole("num_samples", self.num_samples, 1)
@@ -188,7 +190,14 @@ class IWAE(Target):
     ) -> tuple[Nats, Terms]:
         params, images, labels = _inputs(model, variables, batch)
         nats = objectives.iwae_bound(
-            model, params, key, images, labels, self.num_samples, chunk_size=self.chunk_size
+            model,
+            params,
+            key,
+            images,
+            labels,
+            self.num_samples,
+            chunk_size=self.chunk_size,
+            estimator=self.estimator,
         )
         # The terms of the ELBO, of one more code an image: for the logs alone.
         _, terms = ELBO(estimator=with_posterior(model).estimator)(
@@ -210,6 +219,9 @@ class IWAE(Target):
     def check(self, model: object) -> None:
         real = has_posterior(model) and model.has_real_codes
         _check(self, model, "a VAE with Gaussian latents, which its gradient passes through", real)
+        objectives.check_iwae_estimator(
+            with_posterior(model), self.num_samples, self.chunk_size, self.estimator
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,6 +108,9 @@ def test_bad_calls():
         objectives.iwae_bound(model, variables, key, images, num_samples=0)
     with one_line_error("chunk_size is 0"):
         objectives.iwae_bound(model, variables, key, images, chunk_size=0)
+    bits = vae(latents="bernoulli")
+    with one_line_error("estimator is 'doubly_reparametrized'; accepted, for discrete latents"):
+        objectives.iwae_bound(bits, {}, key, images, estimator="doubly_reparametrized")
     with one_line_error("images has shape"):
         objectives.elbo(model, variables, key, images[:, :1])
     with one_line_error("labels is .*; accepted, by a model without classes"):

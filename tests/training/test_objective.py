@@ -72,17 +72,23 @@ def test_every_objective_says_which_model_it_is_for():
         training.ELBO(baseline="constant").check(gaussian)
     with one_line_error("model is VAE; accepted, by the objective IWAE: a VAE with Gaussian"):
         training.IWAE().check(bits)
+    with one_line_error("estimator is 'score_function'; accepted: reparametrized, doubly_rep"):
+        training.IWAE(estimator="score_function").check(gaussian)
+    with one_line_error("chunk_size is 4; accepted, by the estimator doubly_reparametrized: None"):
+        training.IWAE(5, 4, "doubly_reparametrized").check(gaussian)
     with one_line_error("model is VAE; accepted, by the objective LogLikelihood: an autoreg"):
         training.LogLikelihood().check(gaussian)
     for beta in (-1.0, math.inf):
         with one_line_error(f"beta is {beta}"):
             training.ELBO(beta=beta)
     training.ELBO(estimator="score_function").check(gaussian)
+    training.IWAE(5, 5, "doubly_reparametrized").check(gaussian)
     training.Reconstruction().check(plain)
 
 
 def test_objectives_survive_json():
-    for target in (training.ELBO(3, beta=0.5), training.IWAE(7), training.LogLikelihood()):
+    doubly = training.IWAE(7, estimator="doubly_reparametrized")
+    for target in (training.ELBO(3, beta=0.5), training.IWAE(7), doubly, training.LogLikelihood()):
         assert training.target_from_dict(training.target_to_dict(target)) == target
     with one_line_error("objective is 'Nothing'; accepted: LogLikelihood, ELBO"):
         training.target_from_dict({"name": "Nothing"})
