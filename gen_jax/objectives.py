@@ -5,6 +5,7 @@ for any transformation of JAX. Errors are those of `log_likelihood`, and ValueEr
 the wrong kind.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -18,6 +19,7 @@ from gen_jax.keys import threefry
 from gen_jax.models.shared.parameters import check_variables
 from gen_jax.models.shared.protocol import (
     Model,
+    PosteriorModel,
     apply_prior,
     check_inputs,
     has_code,
@@ -299,10 +301,10 @@ def iwae_bound(
     The value does not depend on the estimator. For the encoder the gradient is
 
     * reparametrized: ∇ through Gaussian codes (eq. 14); through bits the encoder gets none;
-    * doubly_reparametrized: the same on average, with less noise, the more so the larger k
-      (IWAE-DReG of Tucker et al. 2019): the parameters of log q are constants, and what passes
-      through a code is multiplied once more by its normalised weight. Gaussian latents only, and
-      all codes in memory at once.
+    * doubly_reparametrized: the same on average, mostly with less noise, the more so the larger k
+      (IWAE-DReG of Tucker et al. 2019; for k = 1 that of Roeder et al. 2017): the parameters of
+      log q are constants, and what passes through a code is multiplied once more by its
+      normalised weight. Gaussian latents only, and all codes in memory at once.
 
     ValueError for a combination that does not exist.
     """
@@ -319,23 +321,20 @@ def iwae_bound(
     if not model.has_real_codes:
         posterior = jax.lax.stop_gradient(posterior)
 
-    def log_weights(codes: Array, variables: Variables, posterior: Any) -> Array:
-        prior = _prior(model, variables, codes, labels) - posterior.log_prob(codes)
-        return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
-
+    given = posterior, images, labels
     if chunk == num_samples:
         codes = posterior.sample(key, num_samples)
         if estimator == "doubly_reparametrized":
-            total = _doubly_reparametrized(log_weights, codes, variables, posterior)
+            total = _doubly_reparametrized(model, codes, variables, *given)
         else:
-            total = jax.nn.logsumexp(log_weights(codes, variables, posterior), axis=0)
+            total = jax.nn.logsumexp(_log_weights(model, codes, variables, *given), axis=0)
         return total - math.log(num_samples)
     num_chunks = -(-num_samples // chunk)
 
     @jax.checkpoint  # a gradient keeps one chunk's activations in memory, not all
     def add(total: Array, index: Array) -> tuple[Array, None]:
         codes = posterior.sample(jax.random.fold_in(key, index), chunk)
-        weights = log_weights(codes, variables, posterior)
+        weights = _log_weights(model, codes, variables, *given)
         counted = index * chunk + jnp.arange(chunk) < num_samples  # the last may be too many
         weights = jnp.where(counted[:, None], weights, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(weights, axis=0)), None
@@ -345,30 +344,34 @@ def iwae_bound(
     return total - math.log(num_samples)
 
 
-def _doubly_reparametrized(
-    log_weights: Callable[[Array, Variables, Any], Array],
-    codes: Array,
+def _log_weights(
+    model: PosteriorModel,
+    codes: Float[Array, "samples B Z"],
     variables: Variables,
     posterior: Any,
-) -> Array:
-    """logsumexp of the log-weights of `[samples, B]` codes, with the gradient of `iwae_bound`."""
-    posterior = jax.lax.stop_gradient(posterior)
+    images: Levels,
+    labels: Labels | None,
+) -> Float[Array, "samples B"]:
+    """log p(x, z) / q(z | x) of each code."""
+    prior = _prior(model, variables, codes, labels) - posterior.log_prob(codes)
+    return reconstruction(model, variables, codes, images, labels) + jnp.sum(prior, axis=-1)
 
-    @jax.custom_vjp
-    def total(codes: Array, variables: Variables) -> Array:
-        return jax.nn.logsumexp(log_weights(codes, variables, posterior), axis=0)
 
-    def forward(codes: Array, variables: Variables) -> tuple[Array, tuple[Array, Any]]:
-        logs, pull = jax.vjp(lambda z, v: log_weights(z, v, posterior), codes, variables)
-        return jax.nn.logsumexp(logs, axis=0), (jax.nn.softmax(logs, axis=0), pull)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _doubly_reparametrized(
+    model: PosteriorModel, codes: Array, variables: Variables, *given: Any
+) -> Nats:
+    """logsumexp of `_log_weights`, with the derivative that `iwae_bound` says."""
+    return jax.nn.logsumexp(_log_weights(model, codes, variables, *given), axis=0)
 
-    def backward(kept: tuple[Array, Any], slope: Array) -> tuple[Array, Variables]:
-        normalised, pull = kept
-        to_codes, to_variables = pull(slope[None] * normalised)
-        return normalised[..., None] * to_codes, to_variables
 
-    total.defvjp(forward, backward)
-    return total(codes, variables)
+@_doubly_reparametrized.defjvp
+def _(model: PosteriorModel, primals: tuple, tangents: tuple) -> tuple[Nats, Nats]:
+    (codes, variables, *given), (codes_dot, variables_dot, *_) = primals, tangents  # q is constant
+    logs, push = jax.linearize(lambda z, v: _log_weights(model, z, v, *given), codes, variables)
+    weights = jax.nn.softmax(logs, axis=0)
+    logs_dot = push(weights[..., None] * codes_dot, variables_dot)
+    return jax.nn.logsumexp(logs, axis=0), jnp.sum(weights * logs_dot, axis=0)
 
 
 def active_units(

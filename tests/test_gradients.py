@@ -264,3 +264,39 @@ def test_the_doubly_reparametrized_gradient_is_unbiased_and_varies_less(num_clas
     assert np.abs(mean).max() > 0.02
     np.testing.assert_array_less(abs(mean - other), 5 * np.hypot(error, other_error) + 1e-12)
     assert doubly.var(axis=0).sum() < plain.var(axis=0).sum() / 2
+
+
+@pytest.mark.parametrize("estimator", ["reparametrized", "doubly_reparametrized"])
+def test_the_gradient_of_the_bound_goes_through_every_transformation(estimator, x64):
+    """Images and labels too are traced where the gradient is taken."""
+    model = vae((2, 2, 1), 2, (3,), dtype="float64", num_classes=2)
+    variables, images, labels = perturbed(model), some_images(model, 4), jnp.asarray([0, 1, 1, 0])
+
+    def bounds(v, images, labels):
+        key = jax.random.key(0)
+        return objectives.iwae_bound(model, v, key, images, labels, 5, estimator=estimator)
+
+    def staged(transformation):
+        return lambda v, *data: jnp.sum(transformation(bounds)(v, *data))
+
+    def in_a_scan(v, images, labels):
+        def add(total, data):
+            return total + jnp.sum(bounds(v, *data)), None
+
+        halves = images.reshape(2, 2, *images.shape[1:]), labels.reshape(2, 2)
+        return jax.lax.scan(add, 0.0, halves)[0]
+
+    def by_halves(v, images, labels):
+        return sum(jnp.sum(bounds(v, images[i : i + 2], labels[i : i + 2])) for i in (0, 2))
+
+    def slope(f):
+        return jax.grad(f)(variables, images, labels)
+
+    expected = jax.jit(lambda: slope(staged(lambda f: f)))()
+    for transformation in (jax.jit, jax.checkpoint):
+        chex.assert_trees_all_close(slope(staged(transformation)), expected, rtol=1e-10)
+    chex.assert_trees_all_close(slope(in_a_scan), jax.jit(lambda: slope(by_halves))(), rtol=1e-10)
+    _, push = jax.jvp(
+        jax.jit(lambda v: staged(jax.jit)(v, images, labels)), (variables,), (expected,)
+    )
+    np.testing.assert_allclose(push, np.sum(np.asarray(flat(expected)) ** 2), rtol=1e-10)

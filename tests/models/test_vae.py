@@ -182,7 +182,10 @@ def test_inside_a_jit_what_does_not_exist_gives_nan(latents):
         }
         if latents == "gaussian":
             found = inversion.encode_by_inversion(model, variables, images, labels, num_steps=2)
-            results |= {"log_joint": found.log_joint, "fit": found.reconstruction}
+            doubly = objectives.iwae_bound(
+                model, variables, key, images, labels, 4, estimator="doubly_reparametrized"
+            )
+            results |= {"doubly": doubly, "log_joint": found.log_joint, "fit": found.reconstruction}
         return results
 
     for name, values in score(images, labels).items():

@@ -42,7 +42,7 @@ class Prior(Protocol):
 
 @runtime_checkable
 class Posterior(Protocol):
-    """q(z | x) over codes of Z independent latents."""
+    """q(z | x) over codes of Z independent latents; a pytree, whose leaves are its parameters."""
 
     def sample(self, key: Key, num_samples: int) -> Float[Array, "samples *batch Z"]:
         """`num_samples` codes of each posterior."""
