@@ -367,7 +367,8 @@ def _doubly_reparametrized(
 
 @_doubly_reparametrized.defjvp
 def _(model: PosteriorModel, primals: tuple, tangents: tuple) -> tuple[Nats, Nats]:
-    (codes, variables, *given), (codes_dot, variables_dot, *_) = primals, tangents  # q is constant
+    codes, variables, *given = primals
+    codes_dot, variables_dot, *_ = tangents  # none of q's own parameters
     logs, push = jax.linearize(lambda z, v: _log_weights(model, z, v, *given), codes, variables)
     weights = jax.nn.softmax(logs, axis=0)
     logs_dot = push(weights[..., None] * codes_dot, variables_dot)
