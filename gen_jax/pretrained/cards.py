@@ -99,7 +99,7 @@ class Card:
     epochs: float
     """How many times the whole training saw each image."""
     command: str
-    """The command that trains it."""
+    """The command that trains it; one after another, where it went on by other settings."""
     licence: str
     """Source and licence of the data."""
     selection: Selection

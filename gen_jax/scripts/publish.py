@@ -184,7 +184,9 @@ def _portable(record: Json) -> Json:
     if start is not None:
         start = {**start, "run": Path(start["run"]).name}
     data_record = {**record["data"], "config": config}
-    order = ("model", "objective", "data", "training", "processes", "init_from", "versions")
+    order = (
+        "model", "objective", "data", "training", "processes", "init_from", "earlier", "versions",
+    )  # fmt: skip
     changed = {**record, "data": data_record, "init_from": start}
     return {"format": FORMAT, **{name: changed[name] for name in order}}
 
@@ -241,34 +243,59 @@ _OF_DATA = ("model.image_shape", "model.num_codes", "data.data_dir")
 def training_command(name: str, record: Json) -> str:
     """What trains the run of a record: by the preset of that name, else by the nearest.
 
+    A run that went on by other settings has a command for each.
     ValueError if no preset with options does.
     """
-    wanted = _settings_of(with_defaults(record))
+    record = with_defaults(record)
+    preset = _nearest_preset(name, record)
+    last = {"until": record["training"]["steps"], "training": record["training"]}
+    commands = []
+    for stage in (*record["earlier"], last):
+        arguments = _arguments(preset, {**record, "training": stage["training"]})
+        line = f"gen_jax train {shlex.join(arguments)}" + (" --resume" if commands else "")
+        if stage["until"] != stage["training"]["steps"]:
+            line += f" (stopped at step {stage['until']})"
+        commands.append(line)
+    return " && ".join(commands)
+
+
+def _nearest_preset(name: str, record: Json) -> str:
+    """That of the name if it trains such a run with options, else the one that needs the fewest."""
     found = {}
-    for preset, experiment in PRESETS.items():
-        have = _settings_of(record_of(experiment))
-        # One that only the other has belongs to another class of model, likelihood or objective.
-        if have.keys() == wanted.keys():
-            changed = [key for key in wanted if wanted[key] != have[key]]
-            if not any(
-                key.endswith((".model", ".likelihood.name", "objective.name")) for key in changed
-            ):
-                found[preset] = [x for key in changed for x in _option(key, wanted[key])]
+    for preset in PRESETS:
+        changed = _changed(preset, record)
+        if changed is not None:
+            found[preset] = len(_options(changed))
     if not found:
         raise ValueError(
             f"model is a {record['model']['model']}, which no preset trains on such data; "
             "accepted: what a preset with options trains"
         )
-    preset = name if name in found else min(found, key=lambda key: len(found[key]))
-    arguments = [preset, *found[preset]]
+    return name if name in found else min(found, key=lambda preset: found[preset])
+
+
+def _changed(preset: str, record: Json) -> Json | None:
+    """Settings of the record that the preset has otherwise; None if no option makes them so."""
+    wanted, have = _settings_of(record), _settings_of(record_of(PRESETS[preset]))
+    # One that only the other has belongs to another class of model, likelihood or objective.
+    if have.keys() != wanted.keys():
+        return None
+    changed = {key: value for key, value in wanted.items() if value != have[key]}
+    fixed = (".model", ".likelihood.name", "objective.name")
+    return None if any(key.endswith(fixed) for key in changed) else changed
+
+
+def _arguments(preset: str, record: Json) -> list[str]:
+    """What `gen_jax train` is told to train the run of a record."""
+    arguments = [preset, *_options(_changed(preset, record) or {})]
     if record["init_from"] is not None:
         arguments += ["--init-from", record["init_from"]["run"]]
-    if _settings_of(record_of(train.parse(arguments))) != wanted:
+    if _settings_of(record_of(train.parse(arguments))) != _settings_of(record):
         raise ValueError(
             f"gen_jax train {shlex.join(arguments)} would train another run; accepted: what a "
             "preset with options trains"
         )
-    return f"gen_jax train {shlex.join(arguments)}"
+    return arguments
 
 
 def record_of(experiment: Experiment) -> Json:
@@ -288,6 +315,10 @@ def _settings_of(record: Json) -> Json:
     parts |= {"data": record["data"]["config"], "training": record["training"]}
     flat = flatten_dict(parts, sep=".")
     return {name: value for name, value in flat.items() if name not in _OF_DATA}
+
+
+def _options(settings: Json) -> list[str]:
+    return [argument for name, value in settings.items() for argument in _option(name, value)]
 
 
 def _option(name: str, value: object) -> list[str]:

@@ -272,6 +272,7 @@ def _record(
         # The position in the data is saved by process.
         "processes": jax.process_count(),
         "init_from": None,
+        "earlier": [],
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,

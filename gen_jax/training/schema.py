@@ -28,10 +28,20 @@ class Start:
     """Hash of the weights."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """How a run was trained before it went on by other settings, as run.json says it."""
+
+    until: int
+    """The step of its last checkpoint then."""
+    training: TrainConfig
+    """The settings of training until there."""
+
+
 def check_run(record: object, where: str) -> None:
     """ValueError unless `record` is what run.json of a run says; it names the first that is not.
 
-    Runs of old have no format, objective, processes or init_from.
+    Runs of old have no format, objective, processes, init_from or earlier.
     """
     if not isinstance(record, dict):
         raise ValueError(f"{where} is no JSON object; accepted: {_RECORDS}")
@@ -54,9 +64,7 @@ def check_run(record: object, where: str) -> None:
         names = {field.name for field in dataclasses.fields(kind)}
         known = {k: v for k, v in data["config"].items() if k in names}
         check_fields(kind, known, f"{where}: data.config.")
-    for name in ("steps", "optimizer"):
-        if name not in training:
-            raise checks.missing(where, f"training.{name}", _RECORDS)
+    _check_has(("steps", "optimizer"), training, where, "training")
     check_fields(TrainConfig, training, f"{where}: training.")
     names = data.get("class_names")
     if names is not None and not (
@@ -71,9 +79,22 @@ def check_run(record: object, where: str) -> None:
     if record.get("init_from") is not None:
         _object(f"{where}: init_from", record["init_from"])
         check_fields(Start, record["init_from"], f"{where}: init_from.")
-        for field in dataclasses.fields(Start):
-            if field.name not in record["init_from"]:
-                raise checks.missing(where, f"init_from.{field.name}", _RECORDS)
+        _check_has(("run", "step", "sha256"), record["init_from"], where, "init_from")
+    earlier = record.get("earlier", [])
+    if not isinstance(earlier, list):
+        _refuse(f"{where}: earlier", earlier, "a list")
+    for stage in earlier:
+        if not isinstance(stage, dict):
+            _refuse(f"{where}: earlier", earlier, "objects")
+        check_fields(Earlier, stage, f"{where}: earlier.")
+        _check_has(("until", "training"), stage, where, "earlier")
+        _check_has(("steps", "optimizer"), stage["training"], where, "earlier.training")
+
+
+def _check_has(names: tuple[str, ...], fields: Json, where: str, prefix: str) -> None:
+    for name in names:
+        if name not in fields:
+            raise checks.missing(where, f"{prefix}.{name}", _RECORDS)
 
 
 def other_class(model: Json) -> str | None:
@@ -93,9 +114,14 @@ def with_defaults(record: Mapping[str, Any]) -> Json:
         "objective": target_to_dict(LOG_LIKELIHOOD),
         "processes": 1,
         "init_from": None,
+        "earlier": [],
         **{name: value for name, value in record.items() if name != "format"},
     }
-    filled["training"] = _merge(_defaults(TrainConfig), filled["training"])
+    settings = _defaults(TrainConfig)
+    filled["training"] = _merge(settings, filled["training"])
+    filled["earlier"] = [
+        {**stage, "training": _merge(settings, stage["training"])} for stage in filled["earlier"]
+    ]
     model, objective, data = filled["model"], filled["objective"], filled["data"]
     if model["model"] in MODELS:
         likelihood = model["likelihood"]

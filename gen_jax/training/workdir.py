@@ -33,6 +33,7 @@ Record: TypeAlias = Mapping[str, Any]
 # Settings that may change from one start to the next: they leave the parameters as they are.
 _FREE = (
     "versions",
+    "earlier",
     "data.class_names",
     "training.eval_every",
     "training.eval_batch_size",
@@ -132,11 +133,13 @@ class Workdir:
         to its first checkpoint is begun anew. One that holds another is refused
         with a ValueError that names the first difference, unless `overwrite`, which deletes
         that run, or `resume` where only the number of steps, the optimiser or the gradient
-        accumulation differ. Anything that no run has written is refused, and left alone.
+        accumulation differ: what they were is kept, under `earlier`. Anything that no run has
+        written is refused, and left alone.
         `notify` is told of the same data at another path.
         """
         record = _as_json(record)
         unwanted, notes = self._plan(record, resume, overwrite)
+        record["earlier"] = [] if overwrite else self._earlier(record)
         for path in unwanted:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -222,6 +225,18 @@ class Workdir:
             f"{self.path} holds another run: {name} is {before!r} there, {after!r} here; accepted: "
             f"{remedy}"
         )
+
+    def _earlier(self, new: Record) -> list[Json]:
+        """How the run was trained before, if its steps so far were by other settings than `new`."""
+        steps = checkpoint_files.steps(self.checkpoints)
+        if not steps:
+            return []
+        old = with_defaults(self.read())
+        stages = [*old["earlier"], {"until": steps[-1], "training": old["training"]}]
+        if len(stages) > 1 and stages[-2]["until"] >= stages[-1]["until"]:
+            stages.pop()  # no step was taken by it
+        found = _differences(stages[-1]["training"], with_defaults(new)["training"], "training")
+        return stages if any(_is_among(name, _RESUMABLE) for name, _, _ in found) else stages[:-1]
 
     def _everything(self) -> list[pathlib.Path]:
         """All that a run writes here and another would take for its own.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gen_jax
-from gen_jax import data, objectives, pretrained
+from gen_jax import data, objectives, pretrained, training
 from gen_jax.pretrained import shipped
 from gen_jax.scripts import complete, evaluate, publish, reconstruct, sample, train
 from gen_jax.scripts.presets import PRESETS
@@ -71,6 +71,33 @@ def test_a_command_says_what_differs():
     record["model"]["model"] = "Unknown"
     with pytest.raises(ValueError, match="a Unknown, which no preset trains"):
         publish.training_command("another", record)
+
+
+def test_the_command_of_a_run_that_went_on_otherwise_is_each_of_its_own(tmp_path):
+    """As they stand, they give the run again, where each had come to its last step."""
+    workdir, again = tmp_path / "run", tmp_path / "again"
+    train_tiny(workdir, "--training.steps=2")
+    train_tiny(workdir, "--resume")
+    command = publish.training_command("gated-pixelcnn-digits", training.Workdir(workdir).read())
+    commands = [line.split()[2:] for line in command.split(" && ")]
+    assert [("--resume" in line) for line in commands] == [False, True]
+    for line in commands:
+        train.main([*line, f"--workdir={again}"])
+    for path in (workdir, again):
+        assert [stage["until"] for stage in training.Workdir(path).read()["earlier"]] == [2]
+    jax.tree.map(np.testing.assert_array_equal, gen_jax.load(workdir)[1], gen_jax.load(again)[1])
+
+
+@pytest.mark.quick
+def test_a_command_says_where_it_was_stopped():
+    """No command that there is gives the run again: a shell refuses it."""
+    record = publish.record_of(PRESETS["pixelcnn-mnist"])
+    before = {**record["training"], "steps": 9000}
+    record["earlier"] = [{"until": 512, "training": before}]
+    assert publish.training_command("pixelcnn-mnist", record) == (
+        "gen_jax train pixelcnn-mnist --training.steps 9000 (stopped at step 512) && "
+        "gen_jax train pixelcnn-mnist --resume"
+    )
 
 
 def test_every_script_takes_its_name(by_name, capsys):

@@ -17,6 +17,7 @@ RECORD = {
     "training": dataclasses.asdict(training.TrainConfig()),
     "processes": 1,
     "init_from": None,
+    "earlier": [],
     "versions": {"jax": "0"},
 }
 

@@ -43,6 +43,10 @@ EDITS = [
     ("processes", "1", "1 or more"),
     ("init_from", "other", "an object"),
     ("init_from", {"run": 3}, "a text"),
+    ("earlier", {"until": 3}, "a list"),
+    ("earlier", [5], "objects"),
+    ("earlier", [{"until": "5", "training": {}}], "an integer"),
+    ("earlier", [{"until": 5, "training": 1}], "an object"),
     ("versions", None, "an object"),
 ]
 
@@ -56,7 +60,7 @@ def test_an_edited_run_json_is_named_by_file_field_and_value(tmp_path, name, val
     assert name in line
     assert f"accepted: {accepted}" in line
     assert "\n" not in line
-    if value not in ("del", {"run": 3}, [4, "x"]):
+    if name != "earlier" and value not in ("del", {"run": 3}, [4, "x"]):
         assert repr(value) in line
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=name):

@@ -86,6 +86,29 @@ def test_a_run_without_checkpoints_is_begun_anew_by_the_same_only(tmp_path):
     assert not workdir.metrics.exists()
 
 
+def test_a_run_that_goes_on_otherwise_says_how_it_was_trained_before(run):
+    """`--resume`: the settings of each stretch decide the parameters, and its last step."""
+    workdir = Workdir(run)
+
+    def go_on(*, at=None, resume=True, overwrite=False, **settings):
+        if at is not None:
+            checkpoint(run / "checkpoints" / str(at))
+        record = {**RECORD, "training": {**RECORD["training"], **settings}}
+        workdir.claim(record, resume=resume, overwrite=overwrite)
+        return [(x["until"], x["training"]["steps"]) for x in workdir.read()["earlier"]]
+
+    first = RECORD["training"]["steps"]
+    assert go_on(log_every=7) == [], "nothing that decides the parameters"
+    assert go_on(steps=70) == [(5, first)]
+    assert go_on(steps=80) == [(5, first)], "no step was of 70"
+    assert go_on(steps=80, resume=False) == [(5, first)], "the same run"
+    assert go_on(at=60, steps=80) == [(5, first)]
+    assert go_on(steps=90) == [(5, first), (60, 80)]
+    assert go_on(steps=80) == [(5, first)], "no step was of 90"
+    assert workdir.read()["earlier"][0]["training"]["optimizer"] == RECORD["training"]["optimizer"]
+    assert go_on(steps=80, resume=False, overwrite=True) == [], "another run"
+
+
 def test_the_same_data_may_lie_elsewhere(run):
     said = []
     moved = changed("data.config.name", "/mnt/digits.npz")
