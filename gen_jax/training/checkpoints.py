@@ -185,6 +185,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             if items is not None and not all_finite([items[x] for x in checkpoint_files.ARRAYS]):
                 items, reason = None, "it holds numbers that are not finite"
             if not _agree(items is not None) or items is None:
+                reason = reason or "another process cannot read it"
                 self._notify(f"checkpoint {step} in {self._workdir.path} is damaged: {reason}")
                 damaged.append(step)
                 continue

@@ -127,6 +127,8 @@ def train(
             step = int(state.step)
             ended = "is finished at" if step >= config.steps else "goes on from"
             say(console, f"the run in {folder.path} {ended} step {step}")
+        if jax.process_index() == 0:
+            folder.goes_on_from(step)
         records = stack.enter_context(
             Records(folder, step, config.steps, config.batch_size, console)
         )

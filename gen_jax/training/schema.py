@@ -33,7 +33,7 @@ class Earlier:
     """How a run was trained before it went on by other settings, as run.json says it."""
 
     until: int
-    """The step of its last checkpoint then."""
+    """The step from which it went on."""
     training: TrainConfig
     """The settings of training until there."""
 

@@ -19,7 +19,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from gen_jax import checks, pretrained
@@ -41,8 +41,12 @@ _FREE = (
     "training.sample_every",
     "training.keep",
 )
-# Where the data lie: the fingerprint tells whether they are the same.
-_PLACES = ("data.config.name", "data.config.data_dir")
+# Where things lie that are told by their content: the data by a fingerprint, weights by a hash.
+_PLACES = {
+    "data.config.name": "the data",
+    "data.config.data_dir": "the data",
+    "init_from.run": "the weights at the start",
+}
 # Settings that make it another run, but one that can go on from this one's state.
 _RESUMABLE = ("training.steps", "training.accumulate", "training.optimizer")
 
@@ -150,6 +154,14 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.run, json.dumps(record, indent=2) + "\n")
 
+    def goes_on_from(self, step: int) -> None:
+        """Says so in run.json: with a damaged checkpoint went the steps that led to it."""
+        record = self.read()
+        stages = record.get("earlier", [])
+        record["earlier"] = _taken(stages, step, record["training"])
+        if record["earlier"] != stages:
+            write_atomically(self.run, json.dumps(record, indent=2) + "\n")
+
     def has_checkpoints(self) -> bool:
         """Whether the run has come to its first checkpoint, damaged or not."""
         return bool(checkpoint_files.steps(self.checkpoints))
@@ -206,11 +218,12 @@ class Workdir:
 
     def _compare(self, old: Record, new: Record, resume: bool) -> list[str]:
         found = list(_differences(with_defaults(old), with_defaults(new)))
-        accepted = _FREE + _PLACES + (_RESUMABLE if resume else ())
+        accepted = _FREE + tuple(_PLACES) + (_RESUMABLE if resume else ())
         differences = [x for x in found if not _is_among(x[0], accepted)]
         if not differences:
             return [
-                f"the data of {self.path}, {before!r} when it began, are now {after!r}: the same"
+                f"{_PLACES[name]} of {self.path}, {before!r} when it began, are now {after!r}: "
+                "the same"
                 for name, before, after in found
                 if name in _PLACES
             ]
@@ -227,16 +240,13 @@ class Workdir:
         )
 
     def _earlier(self, new: Record) -> list[Json]:
-        """How the run was trained before, if its steps so far were by other settings than `new`."""
-        steps = checkpoint_files.steps(self.checkpoints)
-        if not steps:
+        """How the run was trained before, as if all of its checkpoints could be read."""
+        last = max(checkpoint_files.steps(self.checkpoints), default=0)
+        if not last:
             return []
         old = with_defaults(self.read())
-        stages = [*old["earlier"], {"until": steps[-1], "training": old["training"]}]
-        if len(stages) > 1 and stages[-2]["until"] >= stages[-1]["until"]:
-            stages.pop()  # no step was taken by it
-        found = _differences(stages[-1]["training"], with_defaults(new)["training"], "training")
-        return stages if any(_is_among(name, _RESUMABLE) for name, _, _ in found) else stages[:-1]
+        stages = [*old["earlier"], {"until": last, "training": old["training"]}]
+        return _taken(stages, last, with_defaults(new)["training"])
 
     def _everything(self) -> list[pathlib.Path]:
         """All that a run writes here and another would take for its own.
@@ -260,6 +270,19 @@ class Workdir:
         if self.metrics.is_dir():
             _foreign(self.metrics)
         return [p for p in (self.tensorboard, self.metrics) if os.path.lexists(p)]
+
+
+def _taken(stages: Sequence[Json], last: int, training: Json) -> list[Json]:
+    """The stages up to step `last` that took steps, and were not by the settings that follow."""
+    taken: list[Json] = []
+    for stage in stages:
+        until = min(stage["until"], last)
+        if until > (taken[-1]["until"] if taken else 0):
+            taken.append({**stage, "until": until})
+    found = _differences(taken[-1]["training"], training, "training") if taken else ()
+    if not any(_is_among(name, _RESUMABLE) for name, _, _ in found):
+        del taken[-1:]
+    return taken
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:

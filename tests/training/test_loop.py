@@ -258,7 +258,10 @@ def test_more_steps_on_request_only(reference, tmp_path):
     tiny.train(tmp_path, config)
     with pytest.raises(ValueError, match=r"training.steps is 10 there, 20 here"):
         tiny.train(tmp_path)
+    (tmp_path / "checkpoints" / "10" / "_CHECKPOINT_METADATA").write_text("")
     assert tiny.train(tmp_path, resume=True).step == 20
+    record = Workdir(tmp_path).read()
+    assert [(x["until"], x["training"]["steps"]) for x in record["earlier"]] == [(5, 10)]
     assert tiny.train(tmp_path, overwrite=True).finished
     tiny.assert_equal_runs(tmp_path, reference)
 

@@ -106,7 +106,28 @@ def test_a_run_that_goes_on_otherwise_says_how_it_was_trained_before(run):
     assert go_on(steps=90) == [(5, first), (60, 80)]
     assert go_on(steps=80) == [(5, first)], "no step was of 90"
     assert workdir.read()["earlier"][0]["training"]["optimizer"] == RECORD["training"]["optimizer"]
+    workdir.goes_on_from(50)  # the checkpoint of step 60 is damaged
+    assert [stage["until"] for stage in workdir.read()["earlier"]] == [5]
+    assert go_on(steps=90) == [(5, first), (60, 80)]
+    workdir.goes_on_from(50)
+    assert go_on(at=55, steps=100) == [(5, first), (50, 80), (60, 90)]
+    workdir.goes_on_from(4)
+    assert [stage["until"] for stage in workdir.read()["earlier"]] == [4]
     assert go_on(steps=80, resume=False, overwrite=True) == [], "another run"
+
+
+def test_the_weights_at_the_start_may_lie_elsewhere(run):
+    start = {"run": "runs/a", "step": 3, "sha256": "0"}
+    (run / "run.json").write_text(json.dumps(changed("init_from", start)))
+    said = []
+    moved = changed("init_from", {**start, "run": "/mnt/a"})
+    Workdir(run).claim(moved, notify=said.append)
+    assert said == [
+        f"the weights at the start of {run}, 'runs/a' when it began, are now '/mnt/a': the same"
+    ]
+    moved["init_from"]["sha256"] = "1"
+    with pytest.raises(ValueError, match=r"init_from.sha256 is '0' there, '1' here"):
+        Workdir(run).claim(moved)
 
 
 def test_the_same_data_may_lie_elsewhere(run):
