@@ -44,7 +44,11 @@ def path_of(name: str, folder: str | os.PathLike[str] | None = None) -> pathlib.
 
 
 def card(name: str, folder: str | os.PathLike[str] | None = None) -> cards.Card:
-    """The card of a shipped model. ValueError for an unknown name, and for a damaged card."""
+    """The card of a shipped model. ValueError for an unknown name or a damaged card."""
+    if not names(folder):
+        raise ValueError(
+            f"{path_of(name, folder).parent} holds no model; accepted: what gen_jax publish wrote"
+        )
     checks.choice("name", name, names(folder))
     return cards.read(path_of(name, folder))
 

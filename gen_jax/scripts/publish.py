@@ -7,8 +7,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import jax
+import tyro
 from flax.traverse_util import flatten_dict
 
 from gen_jax import data, models, pretrained, training
@@ -52,7 +54,9 @@ class Options:
     """For a VAE, codes of each image for the tighter bound of IWAE, such as 5000; 0 for none."""
     batch_size: int = 250
     """Images scored at once."""
-    data_dir: str | None = None
+    data_name: Annotated[str | None, tyro.conf.arg(name="data.name")] = None
+    """Where the data of the run are now, if not where they were: the content decides."""
+    data_dir: Annotated[str | None, tyro.conf.arg(name="data.data-dir")] = None
     """Folder of the prepared TFDS sets, if it is not that of the training."""
     licence: str | None = None
     """Licence of the data; known for digits, mnist, binarized_mnist and cifar10."""
@@ -73,7 +77,6 @@ def publish(options: Options) -> Path:
     scoring = evaluate.Options(
         options.workdir,
         split="test",
-        data_dir=options.data_dir,
         batch_size=options.batch_size,
         num_samples=options.num_samples,
     )
@@ -82,10 +85,15 @@ def publish(options: Options) -> Path:
     path = _destination(options)
     evaluate.check_codes(scoring, run)
     record = _portable(run.record)
-    command, licence = training_command(name, record), _licence(options, record)
+    command, licence = training_command(name, record), _licence(options, run.record)
+    config = _data(run, options)
+    scoring = dataclasses.replace(scoring, data=config)
     source = runs.load_images(run, scoring)
-    assert run.data_config is not None  # else load_images would have refused
-    dataset = runs.load_data(_placed(run.data_config, options.data_dir), tell=False)
+    if source.fingerprint != run.record["data"]["fingerprint"]:
+        raise ValueError(
+            f"{config.name} is not the data of this run; accepted: what it was trained on"
+        )
+    dataset = runs.load_data(config, tell=False)
     exact = evaluate.measure(run, source, dataclasses.replace(scoring, num_samples=0))
     content, rounded, measured, dtype = _round(run, source, scoring, exact.result["nats"])
     moved = measured.result["nats"] - exact.result["nats"]
@@ -157,10 +165,13 @@ def _is_card(path: Path) -> bool:
 
 def _finished(workdir: str) -> tuple[cards.Selection, runs.Run]:
     """What chose the step, and the run at it. ValueError unless it came to its last step."""
+    if pretrained.is_shipped(workdir):
+        raise ValueError(f"{workdir} is published; accepted: the folder of a finished run")
     folder = training.Workdir(workdir)
-    wanted = with_defaults(folder.read())["training"]["steps"]
     run = runs.open_run(str(folder.path))
     losses = training.complete_steps(folder.path)
+    run = dataclasses.replace(run, record=_without_idle_settings(run.record, max(losses)))
+    wanted = run.record["training"]["steps"]
     if max(losses) < wanted:
         raise ValueError(
             f"{folder.path} is at step {max(losses)} of {wanted}; accepted: {wanted}, so let it "
@@ -174,15 +185,26 @@ def _finished(workdir: str) -> tuple[cards.Selection, runs.Run]:
     return cards.Selection("validation", 0, loss), run
 
 
+def _without_idle_settings(record: Json, last: int) -> Json:
+    """The record without the settings that a finished run was told, and took no step by."""
+    if not record["earlier"] or record["earlier"][-1]["until"] < last:
+        return record
+    *earlier, stage = record["earlier"]
+    return {**record, "training": stage["training"], "earlier": earlier}
+
+
 def _portable(record: Json) -> Json:
-    """run.json without the paths of the machine that it was written on."""
+    """run.json without the paths of the machine that it was written on.
+
+    What is left of the path of data is a path still, lest it be the name of another set.
+    """
     config = dict(record["data"].get("config") or {})
-    if os.path.isabs(config.get("name", "")):
-        config["name"] = Path(config["name"]).name
+    if config.get("name", "").startswith(("/", "~")):
+        config["name"] = f"./{_last(config['name'])}"
     config["data_dir"] = None
     start = record["init_from"]
-    if start is not None:
-        start = {**start, "run": Path(start["run"]).name}
+    if start is not None and os.path.dirname(start["run"]):
+        start = {**start, "run": _last(start["run"])}
     data_record = {**record["data"], "config": config}
     order = (
         "model", "objective", "data", "training", "processes", "init_from", "earlier", "versions",
@@ -191,8 +213,22 @@ def _portable(record: Json) -> Json:
     return {"format": FORMAT, **{name: changed[name] for name in order}}
 
 
-def _placed(config: data.DataConfig, data_dir: str | None) -> data.DataConfig:
-    return dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+def _last(path: str) -> str:
+    return os.path.basename(os.path.abspath(os.path.expanduser(path)))
+
+
+def _data(run: runs.Run, options: Options) -> data.DataConfig:
+    """The data of the run, where they are now."""
+    config = run.data_config
+    if config is None:
+        raise ValueError(
+            f"{run.described_in} does not say what it was trained on; accepted: a run that does"
+        )
+    return dataclasses.replace(
+        config,
+        name=options.data_name or config.name,
+        data_dir=options.data_dir or config.data_dir,
+    )
 
 
 def _licence(options: Options, record: Json) -> str:
@@ -267,9 +303,10 @@ def _nearest_preset(name: str, record: Json) -> str:
         if changed is not None:
             found[preset] = len(_options(changed))
     if not found:
+        model = record["model"]
         raise ValueError(
-            f"model is a {record['model']['model']}, which no preset trains on such data; "
-            "accepted: what a preset with options trains"
+            f"no preset trains a {model['model']} with likelihood {model['likelihood']['name']} "
+            f"by {record['objective']['name']}; accepted: what a preset with options trains"
         )
     return name if name in found else min(found, key=lambda preset: found[preset])
 
@@ -290,12 +327,13 @@ def _arguments(preset: str, record: Json) -> list[str]:
     arguments = [preset, *_options(_changed(preset, record) or {})]
     if record["init_from"] is not None:
         arguments += ["--init-from", record["init_from"]["run"]]
-    if _settings_of(record_of(train.parse(arguments))) != _settings_of(record):
-        raise ValueError(
-            f"gen_jax train {shlex.join(arguments)} would train another run; accepted: what a "
-            "preset with options trains"
-        )
-    return arguments
+    line, reason = f"gen_jax train {shlex.join(arguments)}", "it would train another run"
+    try:
+        if _settings_of(record_of(train.parse(arguments))) == _settings_of(record):
+            return arguments
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f"{line}: {reason}; accepted: what a preset with options trains")
 
 
 def record_of(experiment: Experiment) -> Json:
@@ -325,5 +363,7 @@ def _option(name: str, value: object) -> list[str]:
     section, _, last = name.replace("_", "-").rpartition(".")
     if isinstance(value, bool):
         return [f"--{section}.{last}" if value else f"--{section}.no-{last}"]
+    if isinstance(value, str) and value.startswith("-"):
+        return [f"--{section}.{last}={value}"]
     values = value if isinstance(value, list) else [value]
     return [f"--{section}.{last}", *map(str, values)]

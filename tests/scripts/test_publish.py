@@ -68,8 +68,17 @@ def test_a_command_says_what_differs():
         "gen_jax train vae-mnist --model.hidden 300 100 --objective.beta 0.5 --data.flip "
         "--training.optimizer.clip-norm None"
     )
-    record["model"]["model"] = "Unknown"
-    with pytest.raises(ValueError, match="a Unknown, which no preset trains"):
+    record["data"]["config"]["name"] = "-x.npz"
+    assert "--data.flip --data.name=-x.npz " in publish.training_command("another", record)
+    record["training"]["optimizer"] |= {"schedule": "constant", "final_fraction": 0.1}
+    with pytest.raises(
+        ValueError, match=r"gen_jax train .* constant .*: final_fraction is 0\.1; acc"
+    ):
+        publish.training_command("another", record)
+    record["objective"]["name"] = "mine.loss"
+    with pytest.raises(
+        ValueError, match=r"no preset trains a VAE with likelihood Bernoulli by mine\.loss; acc"
+    ):
         publish.training_command("another", record)
 
 
@@ -161,6 +170,21 @@ def test_an_edited_run_in_a_card_is_one_line(by_name, models, tmp_path, monkeypa
         evaluate.main(["tiny"])
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("folder", ["/home/me/mnist", "~/mnist"])
+def test_images_of_ones_own_are_not_taken_for_a_known_set(folder):
+    """Nothing of a machine is left of a path, and what is left is a path still."""
+    record = {**publish.record_of(PRESETS["vae-mnist"]), "versions": {}}
+    record["data"]["config"]["name"] = folder
+    portable = publish._portable({**record, "init_from": {"run": "/home/me/runs/a/.."}})
+    assert portable["data"]["config"]["name"] == "./mnist"
+    assert portable["init_from"]["run"] == "runs"
+    with pytest.raises(
+        ValueError, match=r"licence of the data .* not known; accepted: .* --licence"
+    ):
+        publish._licence(publish.Options("run", "name"), record)
+
+
 @pytest.fixture
 def run(tiny_run, tmp_path):
     """A copy of the run, to be spoiled."""
@@ -174,6 +198,41 @@ def test_what_is_not_finished_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"is at step 4 of 5; .* let it finish first"):
         publish.main([str(run), "tiny", f"--output={tmp_path}"])
     assert not list(tmp_path.glob("tiny*"))
+
+
+def test_settings_that_took_no_step_are_not_published(run, tmp_path):
+    """A finished run was told to go on otherwise, and had nothing to go on with."""
+    train_tiny(run, "--resume", "--training.optimizer.learning-rate=1e-9")
+    publish.main([str(run), "tiny", f"--output={tmp_path}"])
+    card = pretrained.card("tiny", tmp_path)
+    assert "resume" not in card.command
+    assert card.run["earlier"] == []
+    assert card.run["training"]["optimizer"]["learning_rate"] > 1e-9
+
+
+def test_the_data_may_have_moved(tmp_path):
+    file, moved, workdir = tmp_path / "mine.npz", tmp_path / "elsewhere.npz", tmp_path / "run"
+    images = np.random.default_rng(0).integers(17, size=(100, 4, 4, 1), dtype=np.uint8)
+    np.savez(file, images=images)
+    train_tiny(workdir, f"--data.name={file}", "--data.values=levels", "--data.levels=17")
+    file.rename(moved)
+    arguments = [str(workdir), "tiny", f"--output={tmp_path}", "--licence=mine"]
+    with pytest.raises(ValueError, match=r"accepted too: --data\.name, where the data are now"):
+        publish.main(arguments)
+    np.savez(tmp_path / "others.npz", images=images[::-1])
+    with pytest.raises(ValueError, match=r"others\.npz is not the data of this run"):
+        publish.main([*arguments, f"--data.name={tmp_path / 'others.npz'}"])
+    publish.main([*arguments, f"--data.name={moved}"])
+    card = pretrained.card("tiny", tmp_path)
+    assert card.run["data"]["config"]["name"] == "./mine.npz"
+    assert "--data.name ./mine.npz" in card.command
+
+
+def test_a_published_model_is_no_run(by_name):
+    with pytest.raises(ValueError, match="tiny is published; accepted: the folder of a finished"):
+        publish.main(["tiny", "again", f"--output={by_name}"])
+    with pytest.raises(ValueError, match="nowhere holds no model; accepted: what gen_jax publish"):
+        pretrained.load("tiny", by_name / "nowhere")
 
 
 def test_what_was_not_validated_is_refused(run, tmp_path, monkeypatch):
