@@ -121,6 +121,7 @@ def section(name: str, folder: Path, options: Options) -> str:
         figures.save_strips(strips, levels, show("reconstructions", "Reconstructions"))
         if model.num_latents == 2 and model.has_real_codes:
             save_plane(run, codes, 20, show("plane", "The plane of codes"))
+    if has_code(model):
         return "\n".join(lines)
     known = np.arange(model.image_shape[0])[:, None, None] < model.image_shape[0] // 2
     ways = 6

@@ -155,8 +155,9 @@ def test_every_shipped_model_is_in_the_gallery():
     pictures = set(re.findall(r"\]\(gallery/([\w.-]+)\)", page.read_text()))
     assert pictures == {path.name for path in (ROOT / "docs" / "gallery").iterdir()}
     for name in pretrained.names():
-        score = results_table.score(pretrained.card(name))
-        assert score in gallery.read_sections(page)[name], "draw it anew: another model is shipped"
+        card = pretrained.card(name)
+        said = f"\n`{card.command}`: {results_table.score(card)} on the test split.\n"
+        assert said in gallery.read_sections(page)[name], "draw it anew: another model is shipped"
 
 
 def test_every_page_is_in_the_menu():

@@ -28,6 +28,14 @@ def test_draws_every_model(by_name):
     assert list(again) == list(sections)
 
 
+def test_what_has_a_code_and_no_encoder_completes_nothing(by_name, monkeypatch):
+    """An implicit auto-encoder finds its codes by inversion."""
+    monkeypatch.setattr(gallery, "has_encoder", lambda model: False)
+    gallery.main(["tiny-vae", f"--output={by_name}"])
+    pictures = {path.name for path in (by_name / "gallery").glob("*.png")}
+    assert pictures == {"tiny-vae-samples.png", "tiny-vae-nearest.png"}
+
+
 def test_neighbours_are_the_nearest():
     rng = np.random.default_rng(0)
     train = rng.integers(0, 17, (50, 4, 4, 1), dtype=np.uint8)
