@@ -172,9 +172,14 @@ def test_every_page_is_in_the_menu():
     assert sorted(menu) == [str(page.relative_to(ROOT / "docs")) for page in DOCS]
 
 
-def test_the_version_is_the_last_of_the_changelog():
-    last = re.search(r"^## (\d\S+) – (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+def test_the_version_is_that_of_the_changelog():
+    """Past the last release it is that of the next: a card says which code it is of."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    last = re.search(r"^## (\d\S+) – (\S+)$", changelog, re.MULTILINE)
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert last is not None
-    assert last.groups() == (gen_jax.__version__, citation["date-released"])
-    assert citation["version"] == gen_jax.__version__
+    assert last.groups() == (citation["version"], citation["date-released"])
+    major, minor, _ = citation["version"].split(".")
+    unreleased = "\n## Unreleased\n" in changelog
+    expected = f"{major}.{int(minor) + 1}.0.dev0" if unreleased else citation["version"]
+    assert gen_jax.__version__ == expected

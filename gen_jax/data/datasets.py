@@ -120,7 +120,8 @@ def _load(
     levels = 2 if config.binarize else config.levels or has
     binarization, intensities = "none", None
     if has == 2:
-        binarization = "static (as published)"
+        published = config.name.partition("/")[0].partition(":")[0] == "binarized_mnist"
+        binarization = "static (as published)" if published else "two levels, as stored"
     elif config.binarize in ("static", "dynamic"):
         dynamic = config.binarize == "dynamic"
         binarization = "dynamic" if dynamic else f"static (seed {config.seed})"

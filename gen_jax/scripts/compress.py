@@ -124,7 +124,7 @@ def _conversions(config: data.DataConfig, binarization: str) -> list[str]:
     if config.values == "intensity":
         if binarization == "none" and config.levels is not None:
             done.append(f"quantised to {config.levels} levels")
-        elif binarization not in ("none", "static (as published)"):
+        elif binarization not in ("none", "static (as published)", "two levels, as stored"):
             done.append(f"made binary, {binarization}")
     return done
 

@@ -30,11 +30,11 @@ def test_threshold_and_levels(tmp_path: Path):
 
 @pytest.mark.parametrize("binarize", [None, "static", "threshold"])
 @pytest.mark.parametrize("high", [1, 255])
-def test_a_binary_set_stays_as_published(tmp_path: Path, binarize, high: int):
+def test_a_binary_set_stays_as_stored(tmp_path: Path, binarize, high: int):
     bits = (gray(30) > 127).astype(np.uint8)
     path = save_npz(tmp_path / "bits.npz", train_images=bits * high, test_images=bits[:5] * high)
     dataset = data.load(DataConfig(path, binarize=binarize))
-    assert (dataset.levels, dataset.binarization) == (2, "static (as published)")
+    assert (dataset.levels, dataset.binarization) == (2, "two levels, as stored")
     np.testing.assert_array_equal(dataset.test.images[..., 0], bits[:5])
 
 

@@ -137,6 +137,7 @@ def test_what_was_done_to_the_images_is_said(tiny_run, tmp_path, capsys):
     [
         ({}, "none", []),
         ({"binarize": "static"}, "static (as published)", []),
+        ({}, "two levels, as stored", []),
         ({"binarize": "threshold", "levels": 2}, "threshold", ["made binary, threshold"]),
         ({"binarize": "dynamic"}, "dynamic", ["made binary, dynamic"]),
         ({"values": "levels", "levels": 17}, "none", []),

@@ -75,7 +75,7 @@ def test_one_bit_pngs_are_binary_with_one_channel(tmp_path: Path):
     write_tfds(tmp_path / "glyphs" / "1.0.0", {"train": bits * 255}, mode="1", shape=(6, 5, 3))
     dataset = data.load(DataConfig("glyphs", str(tmp_path)))
     assert (dataset.levels, dataset.image_shape) == (2, (6, 5, 1))
-    assert dataset.binarization == "static (as published)"
+    assert dataset.binarization == "two levels, as stored"
     order = np.random.RandomState(0).permutation(10)
     np.testing.assert_array_equal(dataset.train.images, bits[order[:8]])
 
