@@ -19,6 +19,7 @@ from gen_jax.models.shared.protocol import (
     check_inputs,
     refuse,
     traits,
+    unbound,
     with_code,
 )
 from gen_jax.reprs import brief
@@ -87,7 +88,8 @@ def encode_by_inversion(
     ValueError for a model of bits, images, labels or parameters that it does not take, or counts
     below 1; inside a jit NaN for an image with a level, or a label, that does not exist.
     """
-    of, decoder = traits(decoder), with_code(decoder)
+    decoder = with_code(unbound(decoder))
+    of = traits(decoder)
     if not decoder.has_real_codes:
         refuse(decoder, "one whose codes are real numbers, which have a gradient")
     images, labels = check_inputs(decoder, images, labels)
@@ -110,6 +112,7 @@ def encode_by_inversion(
                 f"starts has shape {starts.shape} and dtype {starts.dtype}; accepted: real numbers "
                 f"[starts, {count}, {decoder.num_latents}]"
             )
+        starts = starts.astype(of.real_dtype)
     settings = (decoder, num_steps, learning_rate, prior_weight, variables)
     if chunk == count:
         return _invert(*settings, images, labels, starts)

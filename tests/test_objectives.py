@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax import likelihoods, objectives
+from gen_jax import likelihoods, models, objectives
 from tests.cases import (
     MODELS,
     every_image,
@@ -49,6 +49,27 @@ def test_a_batch_changes_nothing_for_an_image(x64, name):
         for i in range(5)
     ]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+@every_model
+def test_no_images_have_no_likelihoods(name):
+    """What is left of a set that was filtered may be nothing; in a jit too."""
+    model = make(name, "categorical")
+    variables, labels = perturbed(model), some_labels(model, 5)
+    images = np.zeros((0, *model.image_shape), np.uint8)
+    labels = None if labels is None else labels[:0]
+    for score in (log_likelihood, objectives.log_likelihood):
+        assert score(model, variables, images, labels).shape == (0,)
+
+
+def test_no_images_have_no_bounds():
+    for network in ("dense", "conv"):
+        hidden = (4, 6) if network == "dense" else (2, 2, 6)
+        model = models.VAE((8, 8, 1), likelihoods.Bernoulli(), network=network, hidden=hidden)
+        variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.uint8))
+        images = np.zeros((0, 8, 8, 1), np.uint8)
+        for bound in (objectives.elbo, objectives.iwae_bound):
+            assert bound(model, variables, jax.random.key(0), images).shape == (0,)
 
 
 def test_bits_per_dim():

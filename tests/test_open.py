@@ -191,6 +191,94 @@ def test_a_causal_model_without_a_carry_is_drawn_by_whole_passes():
         np.testing.assert_array_equal(found, expected)
 
 
+class WholeOfABase(models.AutoregressiveModel):
+    """The base names the next-site view, which is not written here."""
+
+    def setup(self):
+        self.dense = nn.Dense(self.params_per_site)
+
+    def __call__(self, images, labels=None):
+        images, labels = self.check(images, labels)
+        left = jnp.pad(self.scale(jnp.asarray(images))[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0)))
+        return self.site_params(self.dense(left), images, labels)
+
+
+def test_a_base_gives_no_view_that_is_not_written():
+    model = WholeOfABase(SHAPE, Poisson())
+    variables = model.init(KEY, np.zeros((1, *SHAPE), np.uint8))
+    with one_line_error("has no next-site view .*; accepted: naive, fixed_point"):
+        sampling.sample(model, variables, KEY, 2)
+    assert sampling.sample(model, variables, KEY, 2, method="naive").shape == (2, *SHAPE)
+
+
+class Rows(Left):
+    """Its blocks are those of a field, which may be wrong; two kinds take turns."""
+
+    names: tuple[int, ...] = (0, 1, 2)
+    phases: int = 1
+
+    def blocks(self):
+        return super().blocks()[list(self.names)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"names": (0, 2)}, "holds 8 site ids, 8 of them different; accepted: each of 0 … 11 once"),
+        ({"names": (0, 1, 1)}, "holds 12 site ids, 8 of them different; accepted: each of 0 … 11"),
+        ({"phases": 2}, "gives 3 blocks; accepted, with 2 phases: multiples of 2"),
+    ],
+)
+def test_blocks_hold_every_site_once(fields, message):
+    variables = MODEL.init(KEY, np.zeros((1, *SHAPE), np.uint8))
+    with one_line_error(message):
+        sampling.sample(Rows(SHAPE, Poisson(), **fields), variables, KEY, 2)
+
+
+class Sowing(Left):
+    """What it sows in `init` is no parameter, and nothing that `apply` needs."""
+
+    def __call__(self, images, labels=None):
+        params = super().__call__(images, labels)
+        self.sow("losses", "size", jnp.sum(params**2))
+        return params
+
+
+def test_what_is_sown_is_not_asked_for():
+    model, images = Sowing(SHAPE, Poisson()), np.zeros((2, *SHAPE), np.uint8)
+    variables = model.init(KEY, images)
+    params = {"params": variables["params"]}
+    for given in (variables, params):
+        nats = objectives.log_likelihood(model, given, images)
+        np.testing.assert_array_equal(nats, objectives.log_likelihood(MODEL, params, images))
+    np.testing.assert_array_equal(
+        sampling.sample(model, params, KEY, 2), sampling.sample(MODEL, params, KEY, 2)
+    )
+
+
+class Around(nn.Module):
+    """A model inside another module: the inner one is bound."""
+
+    inner: Left
+
+    def __call__(self, images):
+        return objectives.log_likelihood(self.inner, self.inner.variables, images)
+
+
+def test_a_bound_model_is_that_model():
+    images = np.zeros((2, *SHAPE), np.uint8)
+    variables = MODEL.init(KEY, images)
+    expected = objectives.log_likelihood(MODEL, variables, images)
+    outer = {"params": {"inner": variables["params"]}}
+    for run in (Around(MODEL).apply, jax.jit(Around(MODEL).apply)):
+        np.testing.assert_allclose(run(outer, images), expected, rtol=1e-6)
+    bound = MODEL.bind(variables)
+    np.testing.assert_array_equal(objectives.log_likelihood(bound, variables, images), expected)
+    np.testing.assert_array_equal(
+        sampling.sample(bound, variables, KEY, 2), sampling.sample(MODEL, variables, KEY, 2)
+    )
+
+
 @pytest.mark.parametrize("model", [object(), Left, nn.Dense(2)], ids=["object", "class", "Dense"])
 def test_what_is_no_model_is_said_to_be_none(model):
     with one_line_error("accepted"):
@@ -244,6 +332,40 @@ def test_a_latent_model_needs_no_base_either(dataset, tmp_path):
     assert sampling.sample(model, variables, KEY, 5).shape == (5, *SHAPE)
     found = inversion.encode_by_inversion(model, variables, images[:2], num_steps=3, key=KEY)
     assert found.codes.shape == (2, 2)
+
+
+class Silent(nn.Module):
+    """A decoder that does not say whether its codes are real numbers."""
+
+    image_shape: tuple[int, int, int]
+    likelihood: Poisson
+    num_latents: int = 2
+    prior: None = None
+
+    @nn.compact
+    def decode(self, codes, labels=None):
+        return nn.Dense(3 * 4)(codes).reshape(-1, *SHAPE, 1)
+
+    def __call__(self, images, labels=None):
+        return self.decode(jnp.zeros((len(images), self.num_latents)))
+
+
+class Decoder(Silent):
+    """A decoder trained alone: no encoder, no prior."""
+
+    has_real_codes: bool = True
+
+
+def test_a_decoder_alone_is_inverted_and_not_drawn_from():
+    model, images = Decoder(SHAPE, Poisson()), np.zeros((2, *SHAPE), np.uint8)
+    variables = model.init(KEY, images)
+    starts = np.zeros((1, 2, 2), np.float16)
+    found = inversion.encode_by_inversion(model, variables, images, num_steps=2, starts=starts)
+    assert found.codes.dtype == jnp.float32
+    with one_line_error("model is Decoder; accepted: one with a distribution over codes"):
+        sampling.sample(model, variables, KEY, 2)
+    with pytest.raises(TypeError, match="Silent has no has_real_codes; accepted: a module with"):
+        inversion.encode_by_inversion(Silent(SHAPE, Poisson()), variables, images)
 
 
 class Counting(Whole):

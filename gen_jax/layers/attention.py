@@ -148,13 +148,14 @@ class CausalAttention(nn.Module, kw_only=True):
 
     def __call__(self, x: Float[Array, "B N F"]) -> Float[Array, "B N F"]:
         batch, cells, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, cells, 3, self.num_heads, -1)
+        depth = self.features // self.num_heads
+        qkv = self.qkv(x).reshape(batch, cells, 3, self.num_heads, depth)
         queries = jnp.swapaxes(qkv[:, :, 0], 1, 2)
         keys, values = jnp.moveaxis(qkv[:, :, 1:], (2, 1), (0, 4))
         blocks = self.blocks
         view = _attend_to_prefixes if blocks.attention == "full" else _attend_to_rectangles
         attended = view(blocks, queries, keys, values)
-        return self.out(jnp.swapaxes(attended, 1, 2).reshape(batch, cells, -1))
+        return self.out(jnp.swapaxes(attended, 1, 2).reshape(batch, cells, self.features))
 
     # Next site.
 
@@ -268,7 +269,7 @@ def _attend_to_rectangles(
 
     def cut(x: Float[Array, "B heads D rows columns"]) -> Float[Array, "B heads D cells"]:
         sides = x[..., above:, :aside], x[..., above:, aside : aside + width]
-        runs = [run.reshape(batch, heads, depth, -1) for run in (x[..., :above, :], *sides)]
+        runs = [jax.lax.collapse(run, 3) for run in (x[..., :above, :], *sides)]
         return jnp.concatenate(runs, axis=-1)
 
     def block(inputs: tuple[Array, ...]) -> Array:
@@ -301,7 +302,8 @@ def _attend_to_rectangles(
     attended = attended.reshape(down, across, batch, heads, height, width, depth)
     attended = jnp.transpose(attended, (2, 3, 0, 4, 1, 5, 6))
     attended = attended.reshape(batch, heads, down * height, across * width, depth)
-    return attended[:, :, : blocks.grid[0], : blocks.grid[1]].reshape(batch, heads, -1, depth)
+    attended = attended[:, :, : blocks.grid[0], : blocks.grid[1]]
+    return attended.reshape(batch, heads, blocks.grid[0] * blocks.grid[1], depth)
 
 
 def _attend_to_prefixes(

@@ -44,7 +44,7 @@ class DenseEncoder(nn.Module, kw_only=True):
         layers = [_dense(units, self.dtype, f"layers_{i}") for i, units in enumerate(self.hidden)]
         # In 0 … 1, as Burda et al. 2016: at -1 the weights of a black background are so many
         # biases, and an update moves all of them at once.
-        x = (images.reshape(images.shape[0], -1) + 1) / 2
+        x = (jax.lax.collapse(images, 1) + 1) / 2
         x = _through(self, x, labels, layers)
         return _dense(self.outputs, self.dtype, "output")(x)
 
@@ -92,7 +92,7 @@ class ConvEncoder(nn.Module, kw_only=True):
         *maps, units = self.hidden
         convs = [_conv(features, 2, self.dtype, f"layers_{i}") for i, features in enumerate(maps)]
         hidden = _dense(units, self.dtype, "hidden")
-        flat = [lambda x: hidden(x.reshape(x.shape[0], -1))]
+        flat = [lambda x: hidden(jax.lax.collapse(x, 1))]
         x = _through(self, images, labels, [*convs, *flat])
         return _dense(self.outputs, self.dtype, "output")(x)
 

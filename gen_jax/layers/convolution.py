@@ -58,8 +58,8 @@ def centre_mask(
 
 def pick(x: Array, group: int, groups: int, parts: int = 1) -> Array:
     """The columns of one group in every part, of features laid out `[parts, groups, …]`."""
-    split = x.reshape(*x.shape[:-1], parts, groups, -1)
-    return split[..., group, :].reshape(*x.shape[:-1], -1)
+    split = x.reshape(*x.shape[:-1], parts, groups, x.shape[-1] // (parts * groups))
+    return jax.lax.collapse(split[..., group, :], x.ndim - 1)
 
 
 def kernel_init(fan_in: int) -> nn.initializers.Initializer:

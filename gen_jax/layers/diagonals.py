@@ -103,7 +103,7 @@ def one_by_one(x: Float[Array, "H kW B_k F"], count: int) -> Float[Array, "H W B
 def _skew(x: Float[Array, "H W B F"]) -> Float[Array, "diagonals H B F"]:
     """Row i moved i columns to the right, zeros around; then column by column."""
     height, width = x.shape[:2]
-    flat = jnp.pad(x, ((0, 0), (0, height), (0, 0), (0, 0))).reshape(-1, *x.shape[2:])
+    flat = jax.lax.collapse(jnp.pad(x, ((0, 0), (0, height), (0, 0), (0, 0))), 0, 2)
     skewed = flat[:-height].reshape(height, height + width - 1, *x.shape[2:])
     return jnp.swapaxes(skewed, 0, 1)
 

@@ -198,7 +198,8 @@ class DiscretizedLogisticMixture:
         above = jax.nn.log_sigmoid((centred + half) * inverse)  # mass below the upper edge
         below = jax.nn.log_sigmoid((half - centred) * inverse)  # mass above the lower edge
         middle = above + below + log1mexp(math.log(2 * half) - log_scale)
-        at_bottom, at_top = levels == 0, levels == self.levels - 1
+        # As int32: of 256 levels and more the last would be another number in 8 bits.
+        at_bottom, at_top = levels == 0, levels.astype(jnp.int32) == self.levels - 1
         return jnp.where(at_bottom, above, jnp.where(at_top, below, middle))
 
     def _masses(

@@ -180,7 +180,8 @@ class ImageTransformer(AutoregressiveModel):
             x = layer(x)
         params = self.head(self.norm(x))
         height, width, _ = self.image_shape
-        return self.site_params(params.reshape(batch, height, width, -1), images, labels)
+        per_pixel = self.sites * self.params_per_site
+        return self.site_params(params.reshape(batch, height, width, per_pixel), images, labels)
 
     # The next-site view.
 

@@ -14,7 +14,7 @@ from gen_jax import checks
 from gen_jax.keys import threefry
 from gen_jax.meshes import check_context, data_mesh, in_force, replicate
 from gen_jax.models.shared.parameters import check_parameters
-from gen_jax.models.shared.protocol import Model, has_code, traits
+from gen_jax.models.shared.protocol import Model, has_code, traits, unbound
 from gen_jax.precision import Precision, matmul_precision
 from gen_jax.reprs import brief
 from gen_jax.sampling.methods import METHODS, Canvas, Method, methods_of
@@ -126,6 +126,7 @@ def run(
 
     What can be looked at is checked: errors as in `sample`.
     """
+    model = unbound(model)
     request, mesh = _checked(model, request, method, precision, mesh, len(request.ids))
     tempered = _is_tempered(model, request)
     # The second: in a jit, of whose arguments these are none. To evaluate them at once there, as
@@ -153,13 +154,15 @@ def run_in_chunks(
     precision: Precision = "default",
     mesh: Mesh | None = None,
 ) -> Iterator[Chunk]:
-    """What `run` gives, `chunk_size` images at a time; compiled once.
+    """What `run` gives, up to `chunk_size` images at a time; compiled once.
 
     Errors as in `sample`, at the call and not at the first chunk.
     """
     chunk_size = checks.whole("chunk_size", chunk_size, 1)
-    _checked(model, request, method, precision, mesh, chunk_size)
-    count = len(request.ids)
+    checked, over = _checked(model, request, method, precision, mesh, chunk_size)
+    request = request._replace(labels=checked.labels)
+    count, devices = len(request.ids), 1 if over is None else over.size
+    chunk_size = min(chunk_size, -(-count // devices) * devices)
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, count, chunk_size):
@@ -188,6 +191,7 @@ def generate(
 
     Nothing is checked: labels are integers `[B]`, the temperature has the type of the parameters.
     """
+    model = unbound(model)
     with matmul_precision(precision):
         return _generate(model, request, method, _is_tempered(model, request))
 
@@ -235,13 +239,23 @@ def _checked(
     """The request in the model's types, and the mesh along one axis, for batches of `batch`."""
     _check_method(model, method)
     checks.choice("precision", precision, Precision)
-    dtype, temperature = np.dtype(traits(model).real_dtype), request.temperature
+    of, count = traits(model), len(request.ids)
+    labels = checks.labels(request.labels, of.num_classes, count)
+    if request.known is not None:
+        if request.given.shape != (count, *of.image_shape):
+            raise ValueError(
+                f"given has shape {request.given.shape}; accepted: {(count, *of.image_shape)}"
+            )
+        checks.levels("given", request.given, of.likelihood.levels)
+    dtype, temperature = np.dtype(of.real_dtype), request.temperature
     if isinstance(temperature, Tracer):
         if temperature.shape != ():
             raise ValueError(f"temperature has shape {temperature.shape}; accepted: one number")
         temperature = temperature.astype(dtype)
     else:
         temperature = dtype.type(checks.real("temperature", temperature, 0))
+        if temperature < jnp.finfo(dtype).tiny:  # XLA rounds it to 0 in one place and not in others
+            temperature = dtype.type(0)
     check_parameters(model, request.variables)
     if mesh is not None:
         mesh = data_mesh(mesh)
@@ -250,7 +264,8 @@ def _checked(
                 f"the batch is {batch} images; accepted, over {mesh.size} devices: multiples of "
                 f"{mesh.size}"
             )
-    return request._replace(key=threefry(request.key), temperature=temperature), mesh
+    key = threefry(request.key)
+    return request._replace(key=key, labels=labels, temperature=temperature), mesh
 
 
 @functools.cache

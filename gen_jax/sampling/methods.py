@@ -215,6 +215,11 @@ def _block_by_block(
         return state, jax.tree.map(lambda *x: jnp.stack(x), *results)
 
     phases = num_phases(model)
+    if len(blocks) % phases:
+        raise ValueError(
+            f"blocks() of {type(model).__name__} gives {len(blocks)} blocks; accepted, with "
+            f"{phases} phases: multiples of {phases}"
+        )
     sites = BlockSites(*map(in_order, (canvas.noise, canvas.given, canvas.known)))
     if (blocks < 0).any():  # padding is nobody's, and nothing waits for it
         sites = sites._replace(known=sites.known | (blocks < 0)[..., None, None])
@@ -295,12 +300,22 @@ def methods_of(model: Model) -> tuple[Method, ...]:
 
 
 def generation_order(model: Model) -> np.ndarray:
-    """Site ids in generation order, int `[N]`; raster order for a model without `blocks`."""
-    if has_blocks(model):
-        ids = model.blocks().reshape(-1)
-        return ids[ids >= 0]
+    """Site ids in generation order, int `[N]`; raster order for a model without `blocks`.
+
+    ValueError for blocks that leave out a site, or hold one twice.
+    """
     height, width, _ = traits(model).image_shape
-    return np.arange(height * width * traits(model).sites)
+    all_sites = np.arange(height * width * traits(model).sites)
+    if not has_blocks(model):
+        return all_sites
+    ids = model.blocks().reshape(-1)
+    ids = ids[ids >= 0]
+    if not np.array_equal(np.sort(ids), all_sites):
+        raise ValueError(
+            f"blocks() of {type(model).__name__} holds {len(ids)} site ids, {len(np.unique(ids))} "
+            f"of them different; accepted: each of 0 … {len(all_sites) - 1} once"
+        )
+    return ids
 
 
 def _whole_image_params(

@@ -15,7 +15,7 @@ from gen_jax import meshes, objectives
 from gen_jax.precision import Precision, matmul_precision
 from gen_jax.reprs import brief
 from gen_jax.training.devices import make_mesh, put_batch, to_host
-from gen_jax.training.objective import Objective
+from gen_jax.training.objective import LogLikelihood, Objective
 from gen_jax.training.state import Batch, Module, NonFiniteError, Tree
 from gen_jax.typing import Array, Json, Key, Nats
 from gen_jax.xla import compiler_options
@@ -116,9 +116,12 @@ def score(
     """The objective of every example of `batches`, once each and in order, padding left out.
 
     Each batch has images, mask and maybe labels. Batch i draws its noise from fold_in(key, i).
+    Dropout is never active.
     Matmuls are in all of float32, on an accelerator too, unless `precision` says otherwise.
     Raises ValueError if there are no batches.
     """
+    if isinstance(objective, LogLikelihood):
+        objective = objective.evaluation
     mesh = make_mesh() if mesh is None else meshes.data_mesh(mesh)
     step = _compiled_eval_step(mesh.devices.flat[0].platform)
     values, previous, image_shape = [], None, (0, 0, 0)

@@ -134,7 +134,7 @@ class ELBO(Target):
             self.kl,
             estimator=self.estimator,
             baseline=self.baseline,
-            constant=variables["running"]["nats"] if self.baseline == "constant" else 0.0,
+            constant=self._running(variables) if self.baseline == "constant" else 0.0,
         )
         kl = terms.kl
         if self.free_bits:
@@ -151,6 +151,10 @@ class ELBO(Target):
             "kl": jnp.sum(terms.kl, axis=-1),
             "kl_per_latent": terms.kl,
         }
+
+    def _running(self, variables: Variables) -> Any:
+        """In evaluation there is none, and it has no influence on the value."""
+        return variables["running"]["nats"] if "running" in variables else 0.0
 
     @property
     def evaluation(self) -> "ELBO":

@@ -76,3 +76,13 @@ def test_the_mean_of_coupled_channels_is_the_expectation(x64):
     expected = (probability * grid).sum(axis=0)
     assert 2 < expected.min() < expected.max() < 17
     np.testing.assert_allclose(likelihood.mean(params[None], 3), expected, atol=0.02)
+
+
+def test_levels_in_few_bits_are_the_same_levels():
+    """The last of 300 levels, 299, is 43 in 8 bits."""
+    likelihood = DiscretizedLogisticMixture(300, components=2)
+    pixels = jnp.arange(256)[:, None]
+    params = jnp.asarray(random_params(likelihood, 1, 256), jnp.float32)
+    expected = likelihood.log_prob(params, pixels)
+    found = likelihood.log_prob(params, pixels.astype(jnp.uint8))
+    np.testing.assert_array_equal(found, expected)

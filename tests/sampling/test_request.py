@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gen_jax import sampling
+from gen_jax.sampling import draw
 from tests.cases import make, one_line_error, perturbed
 
 BATCH = 8
@@ -93,6 +94,54 @@ def test_no_images_to_complete(unconditional):
     images = np.zeros((0, *model.image_shape), int)
     with one_line_error(r"images .*\b0\b"):
         sampling.complete(model, variables, KEY, images, np.array(True))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"labels": None}, "labels is None; accepted, by a model with 2 classes: one an image"),
+        ({"labels": np.array([0, 5, 0])}, "labels goes from 0 to 5; accepted: 0 … 1"),
+        ({"given": np.full((3, 4, 4, 1), 99)}, "given goes from 99 to 99; accepted: 0 … "),
+        (
+            {"given": np.zeros((3, 4, 5, 1), int)},
+            r"given has shape \(3, 4, 5, 1\); accepted: \(3, ",
+        ),
+    ],
+    ids=str,
+)
+def test_a_request_of_ones_own_is_checked_too(conditional, fields, message, chunked):
+    model, variables = conditional
+    model = model.clone(image_shape=(4, 4, 1))
+    variables = perturbed(model)
+    images = np.zeros((3, 4, 4, 1), int)
+    request = sampling.to_complete(model, variables, KEY, images, True, labels=0)._replace(**fields)
+    with one_line_error(message):
+        if chunked:
+            sampling.run_in_chunks(model, request, 2)
+        else:
+            sampling.run(model, request)
+
+
+def test_a_chunk_is_no_larger_than_what_is_asked(unconditional, monkeypatch):
+    model, variables = unconditional
+    request = sampling.to_sample(model, variables, KEY, 3)
+    sizes = []
+
+    def run(model, request, **options):
+        sizes.append(len(request.ids))
+        return sampling.run(model, request, **options)
+
+    monkeypatch.setattr(draw, "run", run)
+    (chunk,) = sampling.run_in_chunks(model, request, 64)
+    assert (sizes, len(chunk.images)) == ([3], 3)
+
+
+def test_a_temperature_that_xla_rounds_to_zero_is_zero(unconditional):
+    model, variables = unconditional
+    mode = sampling.sample(model, variables, KEY, 2, temperature=0)
+    tiny = sampling.sample(model, variables, KEY, 2, temperature=1e-39)
+    np.testing.assert_array_equal(tiny, mode)
 
 
 @pytest.mark.parametrize(

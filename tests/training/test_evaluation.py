@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gen_jax import training
+from gen_jax import models, training
 from gen_jax.training.evaluation import Scores
 
 from . import tiny
@@ -54,3 +54,21 @@ def test_masked_evaluation_is_the_plain_mean(count):
 def test_nothing_to_evaluate_is_an_error():
     with pytest.raises(ValueError, match="there are 0 batches to evaluate; accepted: one"):
         training.evaluate(PLAIN, {}, [], jax.random.key(0), brightness)
+
+
+def test_what_is_of_training_is_off():
+    """Dropout, and a baseline that is a mean over the steps of training."""
+    key, batches = jax.random.key(0), list(tiny.evaluation())
+    params = tiny.MODEL.init(key, tiny.make_images(1))["params"]
+    scores = [
+        training.score(tiny.MODEL, params, batches, key, objective).nats
+        for objective in (training.LOG_LIKELIHOOD, training.LOG_LIKELIHOOD.evaluation)
+    ]
+    np.testing.assert_array_equal(*scores)
+    vae = models.VAE(tiny.SHAPE, tiny.MODEL.likelihood, num_latents=2, hidden=(4,))
+    params = vae.init(key, tiny.make_images(1))["params"]
+    means = [
+        training.evaluate(vae, params, batches, key, training.ELBO(**options)).nats
+        for options in ({}, {"estimator": "score_function", "baseline": "constant"})
+    ]
+    assert means[0] == pytest.approx(means[1], rel=1e-6)

@@ -9,6 +9,7 @@ it, `block` gives those of a whole block, given its levels. The model knows noth
 sampler nothing of models.
 """
 
+import abc
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -73,10 +74,12 @@ class AutoregressiveModel(ImageModel):
         height, width, _ = self.image_shape
         return np.arange(height * width * self.sites).reshape(height, width, self.sites)
 
+    @abc.abstractmethod
     def init_carry(self, batch: int, labels: Labels | None = None) -> Carry:
         """The carry before the first block: zeros in real units, class projections."""
         raise NotImplementedError
 
+    @abc.abstractmethod
     def begin_block(
         self, carry: Carry, block: Integer[Array, ""], previous: Integer[Array, "T S B V"]
     ) -> tuple[Carry, Context]:
@@ -87,6 +90,7 @@ class AutoregressiveModel(ImageModel):
         """
         raise NotImplementedError
 
+    @abc.abstractmethod
     def step(self, carry: Carry, context: Context, draw: Draw) -> Carry:
         """One step's sites: calls `draw(i, params [B, P]) -> levels [B, V]` once for each."""
         raise NotImplementedError

@@ -117,8 +117,8 @@ class ImageModel(nn.Module):
             if isinstance(values, Tracer) and count is not None:
                 valid = checks.in_range(values, count)
                 if valid is not None:
-                    valid = jnp.all(valid.reshape(x.shape[0], -1), axis=-1)
-                    valid = valid.reshape(-1, *(1,) * (x.ndim - 1))
+                    valid = jnp.all(valid, axis=tuple(range(1, valid.ndim)))
+                    valid = valid.reshape(x.shape[0], *(1,) * (x.ndim - 1))
                 x = checks.nan_unless(valid, x)
         return x
 

@@ -6,8 +6,10 @@ from the defaults, `num_classes` (None) and `dtype` ("float32"). Beside these
 * an autoregressive model has `__call__(images, labels)`, the parameters of every site; to be
   sampled by `scan`, also `blocks`, `init_carry`, `begin_block` and `step`; by
   `block_fixed_point`, also `block` (`AutoregressiveModel`);
-* a model with a code has `decode(codes, labels)`, and `encode` and a `prior` (`LatentModel`); if
-  the prior has parameters, also `prior_sample`, `prior_log_prob` and `kl`.
+* a model with a code has `decode(codes, labels)`, `num_latents`, `has_real_codes` and a `prior`,
+  which may be None, and perhaps `encode` (`LatentModel`); with an encoder and a prior also an
+  `estimator`, of the encoder's gradient; if the prior has parameters, `prior_sample`,
+  `prior_log_prob` and `kl`.
 
 `ImageModel` and its subclasses are bases with all of this, and with checks; nothing asks for them.
 """
@@ -150,6 +152,12 @@ def traits(model: object) -> Traits:
     )
 
 
+def unbound(model: Model) -> Model:
+    """The model without variables of its own: Flax refuses the hash of one that is bound."""
+    module = cast(nn.Module, model)
+    return model if module.scope is None else cast(Model, module.clone())
+
+
 def takes_labels(model: object) -> bool:
     """Whether it is conditional on classes."""
     return getattr(model, "num_classes", None) is not None
@@ -167,7 +175,7 @@ def has_encoder(model: object) -> TypeGuard[CodeModel]:
 
 def has_posterior(model: object) -> TypeGuard[PosteriorModel]:
     """Whether it is a variational auto-encoder: an encoder, and a prior over codes."""
-    return has_encoder(model) and model.prior is not None
+    return has_encoder(model) and getattr(model, "prior", None) is not None
 
 
 def encoded(
@@ -200,7 +208,9 @@ def num_phases(model: Model) -> int:
 
 def has_next_site_view(model: Model) -> bool:
     """Whether `scan` can sample it."""
-    return all(hasattr(type(model), name) for name in _NEXT_SITE)
+    methods = [getattr(type(model), name, None) for name in _NEXT_SITE]
+    # Those that a base only names are none.
+    return all(x is not None and not getattr(x, "__isabstractmethod__", False) for x in methods)
 
 
 def has_block_view(model: Model) -> bool:
@@ -223,13 +233,29 @@ def refuse(model: object, accepted: str) -> NoReturn:
 
 
 def with_code(model: object) -> CodeModel:
-    """The model, if its images come from a code. ValueError for another."""
-    return model if has_code(model) else refuse(model, "an auto-encoder")
+    """The model, if its images come from a code. ValueError for another, TypeError for one that
+    does not say of which kind its codes are."""
+    if not has_code(model):
+        refuse(model, "an auto-encoder")
+    _check_says(model, "num_latents", "has_real_codes", "prior")
+    return model
 
 
 def with_posterior(model: object) -> PosteriorModel:
-    """The model, if it is a variational auto-encoder. ValueError for another."""
-    return model if has_posterior(model) else refuse(model, "a VAE")
+    """The model, if it is a variational auto-encoder. ValueError and TypeError as `with_code`."""
+    if not has_posterior(model):
+        refuse(model, "a VAE")
+    _check_says(model, "num_latents", "has_real_codes", "prior", "estimator")
+    return model
+
+
+def _check_says(model: object, *names: str) -> None:
+    for name in names:
+        if not hasattr(model, name):
+            raise TypeError(
+                f"{type(model).__name__} has no {name}; accepted: a module with one (models.Latent"
+                "Model has all)"
+            )
 
 
 def check_inputs(model: Model, images: object, labels: object) -> tuple[Levels, Labels | None]:
