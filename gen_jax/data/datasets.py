@@ -135,6 +135,9 @@ def _load(
         table = (np.arange(has) * levels // has).astype(dtype_of(levels))
         splits = {key: Split(table[split.images], split.labels) for key, split in splits.items()}
     omissions, notes = [*source.omissions, *pixels.doubts], [*source.notes, *pixels.notes]
+    if not whole:
+        stored = [key for key in ("validation", "test") if key in images]
+        omissions += _unseen_classes(stored, splits, source.class_names)
     if source.class_names is not None:
         notes.append(f"{source.num_classes} classes: {some(source.class_names, 20)}")
     dataset = Dataset(
@@ -155,6 +158,22 @@ def _load(
     for omission in omissions:
         warnings.warn(f"{config.name}: {omission}", DataWarning, stacklevel=3)
     return dataclasses.replace(dataset, fingerprint=_fingerprint(dataset))
+
+
+def _unseen_classes(
+    stored: list[str], splits: dict[str, Split], names: tuple[str, ...] | None
+) -> list[str]:
+    """Classes of a stored split that train does not have: it may be no class at all, such as the
+    folder in which all images of the split lie."""
+    doubts, trained = [], splits["train"].labels
+    for key in stored:
+        labels = splits[key].labels
+        if labels is not None and trained is not None:
+            unseen = np.setdiff1d(labels, trained)
+            if unseen.size:
+                shown = some([names[n] if names else int(n) for n in unseen], 5)
+                doubts.append(f"{key} has classes that train has not: {shown}")
+    return doubts
 
 
 def resolved(config: DataConfig) -> DataConfig:

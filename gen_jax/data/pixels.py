@@ -7,7 +7,9 @@ from PIL import Image
 
 from gen_jax.data import memory
 from gen_jax.data.config import DataConfig
+from gen_jax.memory import available
 
+_STRETCH = 2**28  # bytes after which memory is looked at again
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 
 
@@ -31,6 +33,7 @@ class Pixels:
         # While every image holds 0 and one other value: these values.
         self._two_valued = config.values == "intensity"
         self._highs: set[int] = set()
+        self._held = 0
 
     @property
     def black(self) -> bool:
@@ -59,6 +62,21 @@ class Pixels:
             if self._two_valued and not self._is_two_valued(image, largest):
                 self._convert_all()
             kept.append(image if self._two_valued else self._convert(image))
+            if self._two_valued and self.config.size is not None:
+                self._hold(image.nbytes)
+
+    def _hold(self, size: int) -> None:
+        """ValueError where images of two values, which are kept as stored, fill the memory."""
+        self._held += size
+        if self._held // _STRETCH == (self._held - size) // _STRETCH:
+            return
+        free = available()
+        if free is not None and free < 2 * _STRETCH:
+            raise ValueError(
+                f"{self.config.name}: images of two values are kept as they are stored until all "
+                f"are seen, {self._held / 2**30:,.1f} GiB so far; accepted: what fits in memory, "
+                "by fewer or smaller images, or values='levels', which are resized at once"
+            )
 
     def finish(self, white: int) -> tuple[dict[str, np.ndarray], int]:
         """The arrays of all splits, and how many levels they have; `white` is the type's."""

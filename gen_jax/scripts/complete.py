@@ -92,10 +92,10 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
     row, column = np.indices((height, width))
     if options.mask is not None:
         try:
-            known = np.load(options.mask, allow_pickle=False)
+            known = np.load(checks.expanded("mask", options.mask), allow_pickle=False)
         except OSError as error:
             raise checks.unreadable(f"mask {options.mask!r}", error) from error
-        except (ValueError, EOFError) as error:  # which advises to unpickle what it does not know
+        except Exception as error:  # of a damaged file it is of any type
             raise ValueError(
                 f"mask is {options.mask!r}, which is no whole .npy; accepted: what numpy.save "
                 "writes of an array of bool, or of 0 and 1"
@@ -105,7 +105,8 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
             raise ValueError(
                 f"mask is {options.mask!r}, which holds several arrays; accepted: a .npy of one"
             )
-        if known.shape != (height, width) or not np.isin(known, (0, 1)).all():
+        is_number = known.dtype.kind in "biuf"
+        if known.shape != (height, width) or not is_number or not np.isin(known, (0, 1)).all():
             raise ValueError(
                 f"mask is {options.mask!r}, of shape {known.shape} and dtype {known.dtype}; "
                 f"accepted: bool, or 0 and 1, of shape ({height}, {width})"

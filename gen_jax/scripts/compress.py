@@ -54,7 +54,7 @@ def compress(options: Options) -> Path:
     config = run.data_config if options.data is None else options.data
     if config is not None and options.data_dir is not None:
         config = dataclasses.replace(config, data_dir=options.data_dir)
-    _refuse_inside(path, config)
+    results.refuse_among_images("output", path, config)
     source = runs.load_images(run, options)
     if config is not None and (done := _conversions(config, source.binarization)):
         cli.say(
@@ -96,22 +96,6 @@ def compress(options: Options) -> Path:
         bits = {name: 8 * size / dims for name, size in sizes.items()}
         results.picture(figures.save_bars, bits, "bits/dim", chart)
     return path
-
-
-def _refuse_inside(path: Path, config: data.DataConfig | None) -> None:
-    """ValueError for a file inside the folder of images: its chart would be read as one of them."""
-    if config is None:
-        return
-    try:
-        folder = Path(data.resolved(config).name)
-    except ValueError:  # it is not there: reading says so
-        return
-    inside = folder.is_absolute() and path.resolve().is_relative_to(folder.resolve())
-    if inside and folder.is_dir():
-        raise ValueError(
-            f"output is {str(path)!r}, inside the folder of images {str(folder)!r}; accepted: a "
-            "file elsewhere, as its chart is a picture too"
-        )
 
 
 def _conversions(config: data.DataConfig, binarization: str) -> list[str]:

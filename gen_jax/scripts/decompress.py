@@ -61,7 +61,7 @@ def _read(file: str) -> bytes:
     """The content. ValueError for what was not compressed, or is damaged: before a run is opened,
     and of a large file that is none before it is read."""
     try:
-        with open(file, "rb") as stream:
+        with checks.expanded("file", file).open("rb") as stream:
             content = stream.read(64)
             if content.startswith(codec.MAGIC):
                 content += stream.read()

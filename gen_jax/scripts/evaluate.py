@@ -133,6 +133,9 @@ def measure(run: runs.Run, source: runs.Images, options: Options) -> Measured:
         "fingerprint": source.fingerprint,
         "binarization": source.binarization,
         "precision": options.precision,
+        # Codes are drawn by the number of the batch.
+        "seed": options.seed,
+        "batch_size": batches.batch_size,
         "levels": source.levels,
         "augmentation": run.augmentation,
         "model": run.record["model"],

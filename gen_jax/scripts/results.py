@@ -12,10 +12,11 @@ import flax
 import jax
 import numpy as np
 
-from gen_jax import __version__
+from gen_jax import __version__, checks, data
+from gen_jax.data import DataConfig
 from gen_jax.files import replacing, write_atomically
 from gen_jax.scripts.cli import say
-from gen_jax.scripts.runs import Images, Run, RunOptions
+from gen_jax.scripts.runs import ImageOptions, Images, Run, RunOptions
 from gen_jax.training.workdir import Workdir
 from gen_jax.typing import ArrayLike, Json
 
@@ -26,6 +27,8 @@ def output_folder(options: RunOptions, run: Run) -> Path:
     """Where results go: to be asked before anything is computed. ValueError if nothing can."""
     # The same paths are refused as for a run: empty, remote, of nobody.
     folder = run.workdir.path if options.output is None else Workdir(options.output).path
+    if isinstance(options, ImageOptions):
+        refuse_among_images("output", folder, options.data or run.data_config)
     if run.name is not None and options.output is None:
         say(f"{run.name} is a shipped model: results go to {folder}")
     return writable(folder)
@@ -52,7 +55,7 @@ def new_file(output: str | None, overwrite: bool) -> Path:
     """
     if not output:
         raise ValueError(f"output is {output!r}; accepted: a file to write, -o FILE")
-    path = Path(output)
+    path = checks.expanded("output", output)
     if path.is_dir():
         raise ValueError(f"output is {output!r}, a folder; accepted: a file")
     if path.exists() and not overwrite:
@@ -60,8 +63,30 @@ def new_file(output: str | None, overwrite: bool) -> Path:
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        raise ValueError(f"output is {output!r}, but {folder} is a file; accepted: another path")
     writable(folder)
     return path
+
+
+def refuse_among_images(name: str, path: Path, config: DataConfig | None) -> None:
+    """ValueError for a path inside the folder of images, as pictures there would be read as images
+    of it, and for the file of images itself."""
+    if config is None:
+        return
+    try:
+        place = Path(data.resolved(config).name)
+    except ValueError:  # it is not there: reading says so
+        return
+    if not place.is_absolute():  # no path
+        return
+    if place.is_dir() and path.resolve().is_relative_to(place.resolve()):
+        raise ValueError(
+            f"{name} is {str(path)!r}, inside the folder of images {str(place)!r}; accepted: a "
+            "place elsewhere, as pictures are written there that would be read as images"
+        )
+    if path.resolve() == place.resolve():
+        raise ValueError(f"{name} is {str(path)!r}, the images themselves; accepted: another file")
 
 
 def name_for(folder: Path, what: str, images: Images) -> str:

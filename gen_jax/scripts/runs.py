@@ -74,7 +74,8 @@ def parse_on_images(options: Callable[..., T], prog: str, arguments: Sequence[st
     config = read_record(plain.workdir)["data"].get("config")
     if config is not None:
         return parsed(data_config(config))
-    return plain if plain.data != DataConfig() else dataclasses.replace(plain, data=None)
+    given = any(argument.startswith("--data.") for argument in arguments)
+    return plain if given else dataclasses.replace(plain, data=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tyro
 
 from gen_jax import data, figures, models, sampling, training
 from gen_jax.models.shared.protocol import has_code, takes_labels
-from gen_jax.scripts import cli, runs
+from gen_jax.scripts import cli, results, runs
 from gen_jax.scripts.presets import PRESETS, Experiment, find
 from gen_jax.typing import Variables
 
@@ -91,6 +91,7 @@ def train(options: Options) -> training.TrainResult:
             f"sample_every is {options.training.sample_every}; accepted, by "
             f"{type(options.model).__name__}, from which nothing is drawn: 0"
         )
+    results.refuse_among_images("workdir", folder.path, options.data)
     dataset = runs.load_data(options.data)
     model = fit_model(options.model, dataset)
     batches = data.train_iterator(

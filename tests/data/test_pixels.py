@@ -136,6 +136,20 @@ def test_a_range_that_is_probably_another_is_a_warning(tmp_path: Path):
         data.load(black)
 
 
+def test_large_images_of_two_values_are_refused_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are kept as stored until all are seen."""
+    bits = (gray(30, (40, 50)) > 127).astype(np.uint8)
+    path = save_npz(tmp_path / "bits.npz", images=bits)
+    monkeypatch.setattr("gen_jax.data.pixels._STRETCH", 16_000)
+    data.load(DataConfig(path, size=(4, 5)))
+    monkeypatch.setattr("gen_jax.data.pixels.available", lambda: 31_000)
+    with pytest.raises(ValueError, match=r"bits.npz: images of two values are kept .*; accepted: "):
+        data.load(DataConfig(path, size=(4, 5)))
+    assert data.load(DataConfig(path, size=(4, 5), values="levels")).levels == 2
+
+
 def test_a_large_image_needs_no_memory_after_it_is_resized(tmp_path: Path):
     """All originals at once would be 40 times what one and the small ones take."""
     for i in range(40):

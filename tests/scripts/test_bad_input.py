@@ -101,6 +101,16 @@ MISTAKES = [
     (("complete", "{run}", "--mask={tmp}/mask.npy"), "of shape (3, 3)"),
     (("complete", "{run}", "--mask={tmp}/text.npy"), "text.npy', which is no whole .npy; accepted"),
     (("complete", "{run}", "--mask={tmp}/whole.npz"), "holds several arrays"),
+    (("complete", "{run}", "--mask={tmp}/cut.npz"), "cut.npz', which is no whole .npy; accepted"),
+    (("complete", "{run}", "--mask={tmp}/fields.npy"), "accepted: bool, or 0 and 1, of shape"),
+    (
+        ("train", "gated-pixelcnn-digits", "--data.name={tmp}", "--workdir={tmp}/runs/new"),
+        "inside the folder of images",
+    ),
+    (
+        ("evaluate", "{run}", "--data.name={tmp}", "--output={tmp}/new"),
+        "inside the folder of images",
+    ),
     (("complete", "{run}", "--num-images=0"), "num_images is 0"),
     (("sample", "{run}", "--output="), "accepted: a path"),
     (("sample", "{run}", "--output={tmp}/file"), "nothing can be written in"),
@@ -192,6 +202,8 @@ def places(tmp_path_factory, tiny_run, tiny_class_run, tiny_vae_run):
     levels = np.arange(1600, dtype=np.int64).reshape(100, 4, 4) % 17
     np.savez(tmp / "unlabelled.npz", images=levels.astype(np.uint8))
     np.save(tmp / "mask.npy", np.ones((3, 3), bool))
+    np.save(tmp / "fields.npy", np.zeros((4, 4), [("a", "i4")]))
+    (tmp / "cut.npz").write_bytes((tmp / "whole.npz").read_bytes()[:-30])
     (tmp / "text.npy").write_text("a picture of what is known")
     (tmp / "file").write_text("not a folder")
     (tmp / "empty").mkdir()

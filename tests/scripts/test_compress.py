@@ -109,6 +109,11 @@ def test_a_refused_run_leaves_no_folder_and_no_picture_among_the_images(tiny_run
         (pictures / "out.gjx", pictures, "inside the folder of images"),
         (pictures / "new" / "out.gjx", pictures, "inside the folder of images"),
         (tmp_path / "new" / "out.gjx", tmp_path / "none", "a path where nothing is"),
+        (
+            pictures / "one.png" / "out.gjx",
+            pictures,
+            r"but .*one\.png is a file; accepted: another",
+        ),
     ]:
         with pytest.raises(ValueError, match=match):
             compress.main([str(tiny_run), str(images), f"--output={output}"])
@@ -116,6 +121,17 @@ def test_a_refused_run_leaves_no_folder_and_no_picture_among_the_images(tiny_run
     with pytest.raises(ValueError, match="data begins with"):
         decompress.main(arguments)
     assert sorted(tmp_path.rglob("*")) == [pictures, pictures / "one.png"]
+
+
+def test_the_images_themselves_are_not_written_over(tiny_run, tmp_path, monkeypatch):
+    """Told to overwrite, too, and whatever their path is called."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "mine.npz", images=np.zeros((2, 4, 4), np.uint8))
+    before = (tmp_path / "mine.npz").read_bytes()
+    options = ("--data.values=levels", "--data.levels=17", "--overwrite", "--no-compare")
+    with pytest.raises(ValueError, match=r"mine\.npz', the images themselves; accepted: another"):
+        compress.main([str(tiny_run), str(tmp_path / "mine.npz"), *options, "--output=~/mine.npz"])
+    assert (tmp_path / "mine.npz").read_bytes() == before
 
 
 def test_what_was_done_to_the_images_is_said(tiny_run, tmp_path, capsys):

@@ -67,10 +67,13 @@ def read(path: Path, pixels: Pixels) -> Source:
         pixels.take(key, array.reshape(shapes[key]))
     read = {key: _labels(path, arrays[name], shapes[key][0]) for key, name in labels.items()}
     numbers, num_classes, class_names = _numbered(path, read)
-    if titles and class_names is None and num_classes == len(arrays[titles[0]]):
-        class_names = tuple(map(str, arrays[titles[0]]))
-    elif titles:
-        needed.remove(titles[0])
+    if titles:
+        titled = arrays[titles[0]]
+        distinct = set(map(str, titled)) if titled.ndim == 1 else set()
+        if class_names is None and len(distinct) == titled.size == num_classes:
+            class_names = tuple(map(str, titled))
+        else:
+            needed.remove(titles[0])
     notes = [
         f"{name!r} is taken for the {kind} of {key}"
         for kind, names in (("images", images), ("labels", labels))
@@ -247,7 +250,8 @@ def _labels(path: Path, labels: np.ndarray, count: int) -> tuple[np.ndarray, int
             return array, None
         if array.dtype.kind in "uib" and array.min() >= 0:
             return array.astype(np.uint64), None
-        if array.dtype.kind == "f" and (array == np.floor(array)).all() and array.min() >= 0:
+        whole = array.dtype.kind == "f" and (array == np.floor(array)).all()
+        if whole and array.min() >= 0 and array.max() < 2**32:
             return array.astype(np.uint64), None
     one_hot = array.ndim == 2 and len(array) == count and array.dtype.kind in "uibf"
     if one_hot and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all():

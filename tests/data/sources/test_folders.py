@@ -84,6 +84,7 @@ def test_folder(tmp_path: Path):
         (["11", "2", "a10", "a9"], [32, 4, 4], ("2", "11", "a9", "a10")),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*test has classes that train has not. 'b'")
 def test_layouts(tmp_path: Path, folders: list[str], counts: list[int], classes):
     tree(tmp_path, *(name for folder in folders for name in below(folder)))
     dataset = data.load(str(tmp_path))

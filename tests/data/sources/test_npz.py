@@ -120,6 +120,23 @@ def test_names_of_classes_in_an_array(tmp_path: Path):
     dataset = load(tmp_path, arrays)
     assert dataset.class_names == ("a", "b", "c")
     assert "3 classes: 'a', 'b', 'c'" in dataset.notes
+    for other in ("one text", ["a", "a", "b"], [["a"], ["b"], ["c"]]):
+        with pytest.warns(data.DataWarning, match="arrays that are not used: 'class_names'"):
+            assert load(tmp_path, {**arrays, "class_names": np.array(other)}).class_names is None
+
+
+def test_a_class_that_only_another_split_has_is_a_warning(tmp_path: Path):
+    """Such as the folder in which all images of that split lie."""
+    arrays = {
+        "train_images": gray(20),
+        "train_labels": np.array(["a", "b"])[COUNT % 2],
+        "val_images": gray(20),
+        "val_labels": np.array(["images"] * 20),
+    }
+    with pytest.warns(
+        data.DataWarning, match="validation has classes that train has not: 'images'$"
+    ):
+        load(tmp_path, arrays)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +203,7 @@ WIDE = gray(20).astype(np.uint16) * 256
         ({"images": gray(9), "labels": np.arange(8)}, "accepted: 9 integers, one an image"),
         ({"images": gray(9), "labels": np.arange(9) / 2}, "labels are float64"),
         ({"images": gray(9), "labels": np.arange(9) - 1}, "none below 0"),
+        ({"images": gray(9), "labels": np.array([*range(8), np.inf])}, "labels are float64"),
         ({"images": np.array([None] * 9)}, "dtype object.* pickled, and never read"),
         (
             {"images": gray(9), "labels": np.array(["a"] * 9, object)},
