@@ -10,14 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.keys import threefry
-from gen_jax.models.shared.protocol import (
-    Model,
-    apply_prior,
-    has_code,
-    refuse,
-    traits,
-    with_code,
-)
+from gen_jax.models.shared.protocol import Model, apply_prior, has_code, refuse, traits, with_code
 from gen_jax.typing import Array, Float, Integer, Key, Labels, Variables
 
 

@@ -34,6 +34,8 @@ Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 File = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
 Images = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="IMAGES")]
 OutputFile = Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="FILE")]
+DataName = Annotated[str | None, tyro.conf.arg(name="data.name")]
+DataDir = Annotated[str | None, tyro.conf.arg(name="data.data-dir")]
 Hidden = tyro.conf.Suppress[int]
 # True unless --no-… says otherwise: a --… would change nothing, and so is not offered.
 UnlessOff = Annotated[bool, tyro.conf.FlagCreatePairsOff]

@@ -92,7 +92,8 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
     row, column = np.indices((height, width))
     if options.mask is not None:
         try:
-            known = np.load(checks.expanded("mask", options.mask), allow_pickle=False)
+            with checks.expanded("mask", options.mask).open("rb") as stream:
+                known = np.load(stream, allow_pickle=False)
         except OSError as error:
             raise checks.unreadable(f"mask {options.mask!r}", error) from error
         except Exception as error:  # of a damaged file it is of any type
@@ -101,7 +102,6 @@ def _known(options: Options, image_shape: tuple[int, int, int]) -> np.ndarray:
                 "writes of an array of bool, or of 0 and 1"
             ) from error
         if not isinstance(known, np.ndarray):
-            known.close()
             raise ValueError(
                 f"mask is {options.mask!r}, which holds several arrays; accepted: a .npy of one"
             )

@@ -7,10 +7,8 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import jax
-import tyro
 from flax.traverse_util import flatten_dict
 
 from gen_jax import data, models, pretrained, training
@@ -54,9 +52,9 @@ class Options:
     """For a VAE, codes of each image for the tighter bound of IWAE, such as 5000; 0 for none."""
     batch_size: int = 250
     """Images scored at once."""
-    data_name: Annotated[str | None, tyro.conf.arg(name="data.name")] = None
+    data_name: cli.DataName = None
     """Where the data of the run are now, if not where they were: the content decides."""
-    data_dir: Annotated[str | None, tyro.conf.arg(name="data.data-dir")] = None
+    data_dir: cli.DataDir = None
     """Folder of the prepared TFDS sets, if it is not that of the training."""
     licence: str | None = None
     """Licence of the data; known for digits, mnist, binarized_mnist and cifar10."""

@@ -104,10 +104,12 @@ def _reconstruct(options: Options) -> Json:
         "fingerprint": source.fingerprint,
         "images": len(images),
         "precision": options.precision,
-        "seed": options.seed,
-        "num_starts": options.num_starts,
-        "num_steps": options.num_steps,
-        "prior_weight": _prior_weight(model, options),
+        "search": {
+            "seed": options.seed,
+            "num_starts": options.num_starts,
+            "num_steps": options.num_steps,
+            "prior_weight": _prior_weight(model, options),
+        },
         "step": run.step,
     }
     for way, fit in fits.items():
