@@ -15,6 +15,11 @@ from gen_jax.data.sources.source import some
 from gen_jax.reprs import brief
 from gen_jax.typing import Int, UInt
 
+AS_PUBLISHED = "static (as published)"
+"""The `binarization` of TFDS's binarized_mnist."""
+AS_STORED = "two levels, as stored"
+"""That of any other set of two levels."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -121,7 +126,7 @@ def _load(
     binarization, intensities = "none", None
     if has == 2:
         published = config.name.partition("/")[0].partition(":")[0] == "binarized_mnist"
-        binarization = "static (as published)" if published else "two levels, as stored"
+        binarization = AS_PUBLISHED if published else AS_STORED
     elif config.binarize in ("static", "dynamic"):
         dynamic = config.binarize == "dynamic"
         binarization = "dynamic" if dynamic else f"static (seed {config.seed})"

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from gen_jax import checks, codec, data, figures, training
+from gen_jax.data.datasets import AS_PUBLISHED, AS_STORED
 from gen_jax.files import replacing
 from gen_jax.models.shared.protocol import traits
 from gen_jax.scripts import cli, formats, results, runs
@@ -108,7 +109,7 @@ def _conversions(config: data.DataConfig, binarization: str) -> list[str]:
     if config.values == "intensity":
         if binarization == "none" and config.levels is not None:
             done.append(f"quantised to {config.levels} levels")
-        elif binarization not in ("none", "static (as published)", "two levels, as stored"):
+        elif binarization not in ("none", AS_PUBLISHED, AS_STORED):
             done.append(f"made binary, {binarization}")
     return done
 

@@ -111,8 +111,7 @@ def test_no_images_to_complete(unconditional):
     ids=str,
 )
 def test_a_request_of_ones_own_is_checked_too(conditional, fields, message, chunked):
-    model, variables = conditional
-    model = model.clone(image_shape=(4, 4, 1))
+    model = conditional[0].clone(image_shape=(4, 4, 1))
     variables = perturbed(model)
     images = np.zeros((3, 4, 4, 1), int)
     request = sampling.to_complete(model, variables, KEY, images, True, labels=0)._replace(**fields)

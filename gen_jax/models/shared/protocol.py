@@ -253,8 +253,8 @@ def _check_says(model: object, *names: str) -> None:
     for name in names:
         if not hasattr(model, name):
             raise TypeError(
-                f"{type(model).__name__} has no {name}; accepted: a module with one (models.Latent"
-                "Model has all)"
+                f"{type(model).__name__} has no {name}; accepted: a module with one, such as a "
+                "models.LatentModel"
             )
 
 
